@@ -1,0 +1,1 @@
+"""One module for each group of commands: read the options, call one use case, show the answer."""

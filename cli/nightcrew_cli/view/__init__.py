@@ -1,0 +1,1 @@
+"""How things look: plain functions from values to tables, lines and JSON."""

@@ -1,0 +1,133 @@
+"""Applied jobs in the table: every revision for ever, which one is current, and which tick is expected next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from botocore.exceptions import ClientError
+
+from nightcrew.adapters import aws_errors
+from nightcrew.adapters.codec import encode
+from nightcrew.adapters.table import DUE, DUE_INDEX, JOB_INDEX, Item, Table, key
+from nightcrew.domain import schedule
+from nightcrew.domain.job import Job, canonical_json
+from nightcrew.usecases.ports import Due, WatchedJob
+
+# All current jobs stand together in the by-job index under this name, which no job can have.
+_CATALOGUE = "#jobs"
+# Scheduler fires within the minute; retries and the launcher's own start want some time, too.
+_SLACK = timedelta(minutes=2)
+_SWEEP_LIMIT = 500
+
+
+def job_key(name: str, revision: str) -> Item:
+    return key(f"JOB#{name}", f"REV#{revision}")
+
+
+def current_key(name: str) -> Item:
+    return key(f"JOB#{name}", "CURRENT")
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoJobs:
+    table: Table
+
+    def get(self, name: str, revision: str) -> Job | None:
+        return _job(self.table.get(job_key(name, revision)))
+
+    def current(self, name: str) -> Job | None:
+        return _job(self.table.get(current_key(name)))
+
+    def all_current(self) -> list[Job]:
+        """Return every applied job, by name."""
+        rows = self.table.query(
+            IndexName=JOB_INDEX,
+            KeyConditionExpression="job = :jobs",
+            ExpressionAttributeValues={":jobs": {"S": _CATALOGUE}},
+        )
+        names = [row["pk"]["S"].removeprefix("JOB#") for row in rows]
+        items = self.table.batch_get(current_key(name) for name in names)
+        jobs = (_job(item) for item in items)
+        return sorted((job for job in jobs if job is not None), key=lambda job: job.name)
+
+    def put(self, job: Job, now: datetime) -> None:
+        """Write the revision, then make it the current one and expect its next tick."""
+        record = {"S": canonical_json(job)}
+        self.table.client.put_item(
+            TableName=self.table.name, Item={**job_key(job.name, job.revision), "record": record}
+        )
+        current = {
+            **current_key(job.name),
+            "record": record,
+            "revision": {"S": job.revision},
+            "job": {"S": _CATALOGUE},
+            "scheduled_at": {"S": job.name},
+            "applied_at": {"S": encode(now)},
+            **_expectation(job, now),
+        }
+        self.table.client.put_item(TableName=self.table.name, Item=current)
+
+    def remove(self, name: str) -> None:
+        """Take the job off; its revisions and runs stay readable."""
+        self.table.client.delete_item(TableName=self.table.name, Key=current_key(name))
+
+    def due(self, now: datetime) -> Due:
+        rows = self.table.query(
+            IndexName=DUE_INDEX,
+            KeyConditionExpression="due = :due AND due_at <= :now",
+            ExpressionAttributeValues={":due": {"S": DUE}, ":now": {"S": encode(now)}},
+            Limit=_SWEEP_LIMIT,
+        )
+        partitions = [row["pk"]["S"] for row in rows]
+        run_ids = tuple(name.removeprefix("RUN#") for name in partitions if name.startswith("RUN#"))
+        names = [name.removeprefix("JOB#") for name in partitions if name.startswith("JOB#")]
+        return Due(run_ids, tuple(self._watched(names)) if names else ())
+
+    def _watched(self, names: Iterable[str]) -> Iterable[WatchedJob]:
+        for item in self.table.batch_get(current_key(name) for name in names):
+            job = _job(item)
+            if job is not None and "tick" in item:
+                yield WatchedJob(job=job, tick=datetime.fromisoformat(item["tick"]["S"]))
+
+    def advance(self, watched: WatchedJob) -> None:
+        expected = _expectation(watched.job, watched.tick)
+        values: Item = {":old": {"S": encode(watched.tick)}}
+        if expected:
+            update = "SET tick = :tick, due_at = :due_at"
+            values |= {":tick": expected["tick"], ":due_at": expected["due_at"]}
+        else:
+            update = "REMOVE tick, due_at, due"
+        try:
+            self.table.client.update_item(
+                TableName=self.table.name,
+                Key=current_key(watched.job.name),
+                UpdateExpression=update,
+                ConditionExpression="tick = :old",
+                ExpressionAttributeValues=values,
+            )
+        except ClientError as error:
+            if aws_errors.code_of(error) not in aws_errors.CONDITION_FAILED:
+                raise
+
+
+def _expectation(job: Job, after: datetime) -> Item:
+    """The tick that must have a record next, and when to check; empty for jobs without a predictable tick.
+
+    A rate is counted from the moment Scheduler took it, which only Scheduler knows.
+    """
+    if job.schedule is None or not job.schedule.enabled:
+        return {}
+    if any(expression.startswith("rate") for expression in job.schedule.expressions):
+        return {}
+    tick = schedule.parse(*job.schedule.expressions).next_tick(after, job.schedule.timezone)
+    if tick is None:
+        return {}
+    due = tick + job.schedule.start_within + _SLACK
+    return {"tick": {"S": encode(tick)}, "due": {"S": DUE}, "due_at": {"S": encode(due)}}
+
+
+def _job(item: Item | None) -> Job | None:
+    return Job.from_json(json.loads(item["record"]["S"])) if item else None

@@ -1,0 +1,64 @@
+"""What a launch depends on and a job names only indirectly: the image behind an alias, the default subnets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from nightcrew.adapters import aws_errors
+from nightcrew.domain.plan import Image, Subnet
+from nightcrew.usecases.errors import LaunchInputError
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ssm import SSMClient
+
+_SSM = "ssm:"
+
+
+@dataclass(frozen=True, slots=True)
+class AwsLaunchInputs:
+    ec2: EC2Client
+    ssm: SSMClient
+    _subnets: dict[tuple[str, ...], tuple[Subnet, ...]] = field(default_factory=dict)
+
+    def image(self, image: str) -> Image:
+        image_id = self._parameter(image.removeprefix(_SSM)) if image.startswith(_SSM) else image
+        try:
+            found = self.ec2.describe_images(ImageIds=[image_id])["Images"]
+        except ClientError as error:
+            raise LaunchInputError(f"image {image}: {aws_errors.message_of(error)}") from error
+        if not found:
+            raise LaunchInputError(f"image {image}: {image_id} does not exist in this region or is not shared with us")
+        return Image(image_id=image_id, root_device=found[0].get("RootDeviceName") or "/dev/xvda")
+
+    def _parameter(self, name: str) -> str:
+        try:
+            return self.ssm.get_parameter(Name=name)["Parameter"]["Value"]
+        except ClientError as error:
+            raise LaunchInputError(f"image parameter {name}: {aws_errors.message_of(error)}") from error
+
+    def subnets(self, subnet_ids: Sequence[str]) -> tuple[Subnet, ...]:
+        """Return the subnets by zone; remembered for the life of the process, as subnets hardly change."""
+        wanted = tuple(subnet_ids)
+        if wanted not in self._subnets:
+            self._subnets[wanted] = self._describe(wanted)
+        return self._subnets[wanted]
+
+    def _describe(self, wanted: tuple[str, ...]) -> tuple[Subnet, ...]:
+        request: dict[str, Any] = (
+            {"SubnetIds": list(wanted)} if wanted else {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+        )
+        try:
+            pages = self.ec2.get_paginator("describe_subnets").paginate(**request)
+            found = [Subnet(item["SubnetId"], item["AvailabilityZone"]) for page in pages for item in page["Subnets"]]
+        except ClientError as error:
+            raise LaunchInputError(f"subnets {', '.join(wanted)}: {aws_errors.message_of(error)}") from error
+        if not found:
+            raise LaunchInputError(
+                "no subnets given and this region has no default VPC: deploy with SubnetIds, or name subnets in the job"
+            )
+        return tuple(sorted(found, key=lambda subnet: (subnet.zone, subnet.subnet_id)))

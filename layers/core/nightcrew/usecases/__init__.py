@@ -1,0 +1,1 @@
+"""Load, decide, apply; the ports that takes, and the errors it raises."""

@@ -1,0 +1,1 @@
+"""Runs the event files through `sam local invoke` and compares the answers with events/expected.json."""

@@ -1,0 +1,3 @@
+"""Stands in for a package that only the layer brings."""
+
+NAME = "from the layer"
