@@ -152,5 +152,5 @@ def test_backoff_never_shrinks_and_never_passes_its_max(initial: int, factor: in
 
     delay = backoff.delay(retry)
 
-    assert delay == min(timedelta(seconds=initial * factor ** (retry - 1)), backoff.max)
+    assert delay == timedelta(seconds=min(initial * factor ** (retry - 1), longest))
     assert delay <= backoff.delay(retry + 1) <= backoff.max

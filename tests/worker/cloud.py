@@ -25,7 +25,6 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-
 from nightcrew import worker
 
 BUCKET, REGION, ROLE, INSTANCE, LAUNCH = "exchange", "eu-central-1", "AROAROLE", "i-0abc", "launch-f00d"
@@ -38,7 +37,7 @@ PATIENCE = 30.0
 FAST_BOOTSTRAP = "POLL = 0.05\n"
 FAST_PROGRAM = """
 FLUSH_EARLY, HEARTBEAT, TICK, SPOT_POLL = 0.05, 0.3, 0.02, 0.05
-GRACE, TERM_ECHO, REQUEST_PATIENCE, LOG_PATIENCE = 1.0, 0.5, 3.0, 1.0
+GRACE, TERM_ECHO, REQUEST_PATIENCE, LOG_PATIENCE, LOG_END_PATIENCE = 1.0, 0.5, 3.0, 1.0, 1.0
 DEADLINE_RESERVE = (6.0, 6.0)
 """
 
@@ -263,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _signature_problem(self, body: bytes) -> str:
         """Sign the request as botocore would and compare."""
         given = re.fullmatch(
-            r"AWS4-HMAC-SHA256 Credential=(?P<credential>\S+), SignedHeaders=(?P<names>\S+), Signature=(?P<signature>\w+)",
+            r"AWS4-HMAC-SHA256 "
+            r"Credential=(?P<credential>\S+), SignedHeaders=(?P<names>\S+), Signature=(?P<signature>\w+)",
             self.headers["authorization"],
         )
         if not given:

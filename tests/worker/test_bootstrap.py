@@ -156,23 +156,37 @@ def test_metadata_that_fails_at_first_is_tried_again(cloud: Cloud, machine: Mach
     assert cloud.count("PUT /imds/latest/api/token") == 3
 
 
-@pytest.mark.parametrize("metadata_tells_time", [True, False])
-@pytest.mark.parametrize("hours", [-5, 5])
+@pytest.mark.parametrize(
+    ("hours", "metadata_tells_time"),
+    [
+        pytest.param(5, True, id="behind"),
+        pytest.param(5, False, id="behind, and known from S3 only"),
+        pytest.param(-5, True, id="ahead"),
+    ],
+)
 def test_a_wrong_clock_is_set_right_by_the_answers(
     cloud: Cloud, machine: Machine, hours: int, metadata_tells_time: bool
 ) -> None:
     cloud.skew, cloud.metadata_tells_time = hours * 3600, metadata_tells_time
-    # Right for a clock that shows the cloud's time; ahead of the machine's own clock in each case.
-    cloud.tag(deadline=later(hours=max(hours, 0) + 1 if hours > 0 or not metadata_tells_time else hours + 1))
-    cloud.write_roster(deadline=later(hours=hours + 6))
+    cloud.tag(deadline=later(hours=hours + 1))
+    cloud.write_roster(deadline=later(hours=hours + 1))
 
     machine.run()
 
-    assert cloud.result()["outcome"] == "succeeded"
-    assert abs(len(cloud.result()["booted_at"]) - 20) == 0
-    assert cloud.result()["booted_at"][:13] == later(hours=hours)[:13]
-    if hours > 0:
-        assert machine.shutdowns[-2] in ("-P +62", "-P +63")
+    result = cloud.result()
+    assert result["outcome"] == "succeeded"
+    assert later(hours=hours, minutes=-2) < result["booted_at"] <= result["ended_at"] <= later(hours=hours)
+    assert machine.shutdowns[-2] in ("-P +62", "-P +63")
+
+
+def test_a_clock_that_is_ahead_and_not_set_right_ends_the_worker_early(cloud: Cloud, machine: Machine) -> None:
+    cloud.skew, cloud.metadata_tells_time = -5 * 3600, False
+    cloud.tag(deadline=later(hours=-4))
+
+    machine.run()
+
+    assert machine.has_powered_off
+    assert "its deadline has passed" in machine.console
 
 
 def test_expired_keys_are_renewed(cloud: Cloud, machine: Machine) -> None:
