@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nightcrew.usecases.errors import NightcrewError
+
 from nightcrew_cli.exits import ExitCode
 
 

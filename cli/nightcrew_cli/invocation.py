@@ -56,7 +56,7 @@ class Invocation:
         for command, purpose in steps:
             self.note(f"  {command:<{width}}  {purpose}".rstrip())
 
-    def show(self, table: RenderableType | Sequence[RenderableType], data: Any) -> None:
+    def show(self, table: RenderableType | list[RenderableType], data: Any) -> None:
         """Print the answer: for people, or as JSON; jsonl gives one line for each item of a list."""
         match self.options.output:
             case "json":
@@ -65,8 +65,11 @@ class Invocation:
                 for item in data if isinstance(data, list) else [data]:
                     self._raw(json.dumps(item, ensure_ascii=False, separators=(",", ":")))
             case _:
-                for part in table if isinstance(table, list | tuple) else [table]:
-                    self.out.print(part)
+                parts: list[RenderableType] = table if isinstance(table, list) else [table]
+                if self.out.is_terminal:
+                    self.out.print(*parts, sep="\n")
+                else:
+                    self._piped(parts)
 
     @property
     def is_for_people(self) -> bool:
@@ -96,6 +99,12 @@ class Invocation:
             self.err.print(Text(f"  {line}", style="dim"), soft_wrap=True)
         raise typer.Exit(failure.code)
 
+    def _piped(self, parts: Sequence[RenderableType]) -> None:
+        """Print without the spaces that fill up columns: in files and diffs they are noise."""
+        with self.out.capture() as capture:
+            self.out.print(*parts, sep="\n")
+        self._raw("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+
     def _raw(self, text: str) -> None:
         self.out.file.write(text + "\n")
 
@@ -103,7 +112,11 @@ class Invocation:
 def begin(options: GlobalOptions) -> Invocation:
     """Return the invocation of this process."""
     return Invocation(
-        options=options, environment=ENVIRONMENT, out=_console(stderr=False), err=_console(stderr=True), clock=SystemClock()
+        options=options,
+        environment=ENVIRONMENT,
+        out=_console(stderr=False),
+        err=_console(stderr=True),
+        clock=SystemClock(),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from nightcrew_cli import help as help_page
 from nightcrew_cli.invocation import Invocation, begin
 
 _PANEL = "Global options"
@@ -44,7 +45,8 @@ _OPTIONS = {
         str | None, typer.Option("--profile", help="AWS profile to use.", rich_help_panel=_PANEL, show_default=False)
     ],
     "region": Annotated[
-        str | None, typer.Option("--region", help="AWS Region of the stack.", rich_help_panel=_PANEL, show_default=False)
+        str | None,
+        typer.Option("--region", help="AWS Region of the stack.", rich_help_panel=_PANEL, show_default=False),
     ],
     "stack": Annotated[
         str | None,
@@ -61,7 +63,9 @@ _OPTIONS = {
     ],
     "output": Annotated[
         Format | None,
-        typer.Option("--output", "-o", help="How to print. Default: table.", rich_help_panel=_PANEL, show_default=False),
+        typer.Option(
+            "--output", "-o", help="How to print. Default: table.", rich_help_panel=_PANEL, show_default=False
+        ),
     ],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No notes on stderr.", rich_help_panel=_PANEL)],
 }
@@ -74,21 +78,24 @@ def command(
     """Register a command; its first parameter is the Invocation, the rest are its own options."""
 
     def register(function: Function) -> Function:
-        epilog = _epilog(examples)
         panel_name: dict[str, Any] = {"rich_help_panel": panel} if panel else {}
-        app.command(name, epilog=epilog, hidden=hidden, **panel_name)(_with_global_options(function))
+        epilog = help_page.block("Examples", examples)
+        app.command(name, cls=help_page.Command, epilog=epilog, hidden=hidden, **panel_name)(
+            _with_global_options(function)
+        )
         return function
 
     return register
 
 
-def group(help_text: str, *, epilog: str = "") -> typer.Typer:
+def group(help_text: str, *, epilog: str | None = None) -> typer.Typer:
     """Return an empty group of commands which takes the global options itself, too."""
     app = typer.Typer(
+        cls=help_page.Group,
         help=help_text,
-        epilog=epilog or None,
+        epilog=epilog,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -100,9 +107,10 @@ def _remember(_invocation: Invocation) -> None:
     """A group does nothing itself; the wrapper has kept its options for the command that follows."""
 
 
-def _epilog(examples: Iterable[str]) -> str | None:
-    lines = "\n\n".join(f"[dim]$[/dim] {example}" for example in examples)
-    return f"[bold]Examples[/bold]\n\n{lines}" if lines else None
+def _help(function: Callable[..., None]) -> str | None:
+    """The docstring with a line for each paragraph: where lines end is the terminal's business."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
 
 
 def _with_global_options(function: Callable[..., None], *, is_group: bool = False) -> Callable[..., None]:
@@ -124,7 +132,7 @@ def _with_global_options(function: Callable[..., None], *, is_group: bool = Fals
         for name, hint in _OPTIONS.items()
     ]
     parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *shared]
-    wrapper.__name__, wrapper.__doc__ = function.__name__, None if is_group else function.__doc__
+    wrapper.__name__, wrapper.__doc__ = function.__name__, None if is_group else _help(function)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return wrapper

@@ -16,8 +16,7 @@ from nightcrew_cli.failures import CommandError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import boto3
-
+    import boto3  # noqa: TID251 - its type only
     from nightcrew.adapters.exchange import S3Exchange
     from nightcrew.adapters.job_store import DynamoJobs
     from nightcrew.adapters.launch_inputs import AwsLaunchInputs
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from nightcrew.usecases.operate import Operate
     from nightcrew.usecases.ports import Clock
     from nightcrew.usecases.settings import Settings
+
     from nightcrew_cli.options import GlobalOptions
 
 DEFAULT_STACK = "nightcrew"
@@ -68,7 +68,11 @@ class Connection:
         from nightcrew.adapters.stack import read_outputs
 
         where = "the local stack" if self.is_local else self.region
-        deploy = "nightcrew local up" if self.is_local else "sam build && sam deploy; or, without an account, nightcrew local up"
+        deploy = (
+            "nightcrew local up"
+            if self.is_local
+            else "sam build && sam deploy; or, without an account, nightcrew local up"
+        )
         return read_outputs(self.client("cloudformation"), self.stack, where=where, deploy=deploy)
 
     @cached_property
@@ -151,8 +155,10 @@ class Connection:
         """Return id, state and launch time of every instance with our ownership tag, ended ones included."""
         from nightcrew.domain import tags
 
-        pages = self.client("ec2").get_paginator("describe_instances").paginate(
-            Filters=[{"Name": f"tag:{tags.STACK}", "Values": [self.stack]}]
+        pages = (
+            self.client("ec2")
+            .get_paginator("describe_instances")
+            .paginate(Filters=[{"Name": f"tag:{tags.STACK}", "Values": [self.stack]}])
         )
         return [
             (item["InstanceId"], item["State"]["Name"], item["LaunchTime"])

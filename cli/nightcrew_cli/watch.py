@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from nightcrew.domain.run import Attempt, Run
+
 from nightcrew_cli.clock import Clock
 from nightcrew_cli.view.clean import Lines
 
@@ -84,14 +85,15 @@ class LogFollower:
 class Watcher:
     runs: RunSource
     clock: Clock
-    on_look: Callable[[Run], None]
+    on_look: Sequence[Callable[[Run], None]]
     log: LogFollower | None = None
 
     def until_ended(self, run: Run, *, until: datetime | None = None) -> Run:
         """Look again and again until the run has ended, or the time is up; return it as it was seen last."""
         began = self.clock.now()
         while True:
-            self.on_look(run)
+            for on_look in self.on_look:
+                on_look(run)
             if self.log is not None:
                 self.log.look(run)
             if run.status.is_terminal or (until is not None and self.clock.now() >= until):

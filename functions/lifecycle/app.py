@@ -34,7 +34,7 @@ def facts_in(body: str) -> tuple[Fact, ...]:
     """Return the facts of one message; none for what cannot be read, which then fails by itself."""
     try:
         return parse_facts(json.loads(body))
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError):
         return ()
 
 
@@ -49,7 +49,7 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> PartialIte
         for fact in parse_facts(json.loads(record.body)):
             use_case().handle(fact, known)
 
-    processor = BatchProcessor(event_type=EventType.SQS)
+    processor = BatchProcessor(event_type=EventType.SQS, logger=logger)
     with processor(records=records, handler=handle):
         processor.process()
     return processor.response()

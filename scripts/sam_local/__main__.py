@@ -84,6 +84,8 @@ def _run_all(options: argparse.Namespace) -> list[Verdict]:
         host_address = bridge_address()
         print(f"building for {image.runtime} on {image.architecture}", flush=True)
         functions = build(sam, template, folder / "build", image, host_address)
+        if unknown := {case.function for case in cases} - functions.logical_ids.keys():
+            raise SamLocalError(f"the template has no function called {', '.join(sorted(unknown))}")
         verdicts = _run_alone(
             functions, [case for case in cases if not case.needs_stack], options.events.resolve() / ALONE
         )

@@ -18,6 +18,7 @@ from sam_local.errors import SamLocalError
 from sam_local.image import FunctionImage
 
 INVOKE_SECONDS = 240
+ENDPOINT = "AWS_ENDPOINT_URL"
 # sam asks for no account, but it wants a region and puts these into the container unless --env-vars says otherwise.
 OFFLINE = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -25,7 +26,7 @@ OFFLINE = {
     "SAM_CLI_TELEMETRY": "0",
     "SAM_CLI_CHECK_FOR_UPDATES": "0",
 }
-PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", ENDPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ class Functions:
 
 
 def find_sam(root: Path) -> str:
-    for candidate in (os.environ.get("SAM"), str(root / ".tools/sam/bin/sam"), shutil.which("sam")):
+    for candidate in (os.environ.get("NIGHTCREW_SAM"), str(root / ".tools/sam/bin/sam"), shutil.which("sam")):
         if candidate and Path(candidate).exists():
             return candidate
-    raise SamLocalError("aws-sam-cli is not there: run `make setup`, or name the program in the variable SAM")
+    raise SamLocalError("aws-sam-cli is not there: run `make setup`, or name the program in NIGHTCREW_SAM")
 
 
 def build(sam: str, template: Path, folder: Path, image: FunctionImage, host_address: str) -> Functions:
@@ -94,7 +95,11 @@ def build(sam: str, template: Path, folder: Path, image: FunctionImage, host_add
 
 def _logical_ids(built: Path) -> dict[str, str]:
     """Return the functions' names in the template by their folder: `LauncherFunction` or `Launcher` is `launcher`."""
-    resources = YAML(typ="rt").load(built.read_text("utf-8"))["Resources"]
+    text = built.read_text("utf-8")
+    if ENDPOINT not in text:
+        # sam hands a variable on only when the template names it; without this one the calls would go to AWS.
+        raise SamLocalError(f"the template must declare the variable {ENDPOINT} (empty will do) for its functions")
+    resources = YAML(typ="rt").load(text)["Resources"]
     return {
         logical_id.lower().removesuffix("function"): logical_id
         for logical_id, resource in resources.items()
@@ -102,10 +107,13 @@ def _logical_ids(built: Path) -> dict[str, str]:
     }
 
 
+def region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
 def _offline() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in PROFILES}
-    region = kept.get("AWS_REGION") or kept.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return kept | OFFLINE | {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    return kept | OFFLINE | {"AWS_REGION": region(), "AWS_DEFAULT_REGION": region()}
 
 
 def _last_json_line(printed: str) -> Any:

@@ -90,7 +90,7 @@ def _add_runtime(root: Path, image: FunctionImage) -> None:
     machine = "aarch64" if image.architecture == "arm64" else "x86_64"
     shell.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(runtime)),
+            *(_python_with_pip(), "-m", "pip", "install", "--quiet", "--target", str(runtime)),
             *("--python-version", image.runtime.removeprefix("python"), "--platform", f"manylinux2014_{machine}"),
             *("--only-binary=:all:", "awslambdaric", "boto3"),
         ]
@@ -99,6 +99,14 @@ def _add_runtime(root: Path, image: FunctionImage) -> None:
     bootstrap.write_text(BOOTSTRAP, "utf-8")
     bootstrap.chmod(0o755)
     (root / "var/task").mkdir(exist_ok=True)
+
+
+def _python_with_pip() -> str:
+    # A .venv made by uv has no pip; the one that holds uv itself has.
+    for python in (sys.executable, ".tools/uv/bin/python", "python3"):
+        if shell.succeeds([python, "-m", "pip", "--version"]):
+            return python
+    raise SamLocalError("making a base image needs pip: install python3-pip")
 
 
 def _import(root: Path, image: FunctionImage) -> None:

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 
 from sam_local import shell
 from sam_local.errors import SamLocalError
+from sam_local.functions import region
 
 CHUNK = 65536
-UP_SECONDS = 300
+UP_SECONDS, DOWN_SECONDS = 300, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +49,34 @@ class LocalStack:
 
 @contextmanager
 def running_stack(host_address: str) -> Iterator[LocalStack]:
-    """Hold the local stack for the length of the block; a stack that was up before stays up."""
-    found = _status()
-    if found is None:
-        print("starting the local stack", flush=True)
-        _nightcrew("up", timeout=UP_SECONDS)
+    """Hold the deployed local stack for the length of the block; a host that was up before stays up."""
+    status = _status()
+    was_up = status is not None
     try:
-        stack = found or _status()
-        if stack is None:
-            raise SamLocalError("`nightcrew local up` ended well, but `nightcrew local status` does not show it")
+        if not status or not status.get("stack"):
+            print("starting the local stack", flush=True)
+            _nightcrew("up", timeout=UP_SECONDS)
+            status = _status()
+        if not status or not status.get("stack"):
+            raise SamLocalError("`nightcrew local up` ended well, but `nightcrew local status` shows no stack")
+        stack = LocalStack(status["endpoint"], status["stack"], status.get("region") or region())
         with _reachable_from_containers(stack.endpoint, host_address):
             yield stack
     finally:
-        if found is None:
-            _nightcrew("down", timeout=60)
+        if not was_up:
+            _nightcrew("down", timeout=DOWN_SECONDS)
 
 
 def _nightcrew(*arguments: str, timeout: float) -> str:
     return shell.run([str(Path(sys.executable).with_name("nightcrew")), "local", *arguments], timeout=timeout)
 
 
-def _status() -> LocalStack | None:
+def _status() -> dict[str, Any] | None:
     try:
         status = json.loads(_nightcrew("status", "-o", "json", timeout=60))
     except (SamLocalError, ValueError):
         return None
-    if not status.get("endpoint"):
-        return None
-    return LocalStack(status["endpoint"], status.get("stack", "nightcrew"), status.get("region", "us-east-1"))
+    return status if isinstance(status, dict) and status.get("endpoint") else None
 
 
 @contextmanager

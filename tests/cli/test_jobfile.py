@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ from nightcrew_cli.jobfile.quantity import format_duration, parse_duration, pars
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parent / "jobfile"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OVER = "the schedule has no tick left: the job will not run again on its own"
 SMALL = "name: small\ncommand: 'true'\n"
 
 
@@ -69,8 +71,8 @@ def test_a_full_job_compiles_to_the_contract() -> None:
 
     assert job_file.job.to_json() == json.loads((DATA / "full.json").read_text())
     assert [str(warning) for warning in job_file.warnings] == [
-        f"{DATA}/full.yaml:5:3: 2026-03-29 02:30 does not exist in Europe/Berlin: no run",
-        f"{DATA}/full.yaml:5:3: 2026-10-25 02:30 comes twice in Europe/Berlin: one run, at the first",
+        f"{DATA}/full.yaml:5:1: 2026-03-29 02:30 does not exist in Europe/Berlin: no run",
+        f"{DATA}/full.yaml:5:1: 2026-10-25 02:30 comes twice in Europe/Berlin: one run, at the first",
     ]
 
 
@@ -109,120 +111,81 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
     assert got == (DATA / "bad.txt").read_text().splitlines()
 
 
-@pytest.mark.parametrize(
-    ("text", "problems"),
-    [
-        pytest.param("", ["the file is empty, it holds no job"], id="empty"),
-        pytest.param("# nothing\n---\n", ["the file is empty, it holds no job"], id="only comments"),
-        pytest.param("- a\n", ["1:1: a job file is a mapping of fields, such as 'name: nightly-report'"], id="a list"),
-        pytest.param("just text", ["1:1: a job file is a mapping of fields, such as 'name: nightly-report'"], id="text"),
-        pytest.param(b"name: x\ncommand: \xff\n", ["2:10: the byte 0xff is not UTF-8: save the file as UTF-8"], id="bytes"),
-        pytest.param("name: x".encode("utf-16"), ["1:1: the byte 0xff is not UTF-8: save the file as UTF-8"], id="UTF-16"),
-        pytest.param("name: a\x07\n", ["1:8: the character U+0007 is not allowed"], id="a control character"),
-        pytest.param("schedule:\n\tcron: x\n", ["2:1: a tab cannot indent YAML, use spaces"], id="a tab"),
-        pytest.param(
-            "files: [a\nname: x\n",
-            ["2:5: this is not YAML: expected ',' or ']', but got ':' while parsing a flow sequence that starts at line 1"],
-            id="an open bracket",
-        ),
-        pytest.param("name: *x\n", ["1:7: this is not YAML: found undefined alias 'x'"], id="an unknown alias"),
-        pytest.param(SMALL + "name: again\n", ["3:1: duplicate key 'name', first given at line 1, column 1"], id="duplicate"),
-        pytest.param(
-            SMALL + "env:\n  A: 1\n  B: 2\n  A: 1\n",
-            ["6:3: duplicate key 'A', first given at line 4, column 3"],
-            id="a duplicate further in",
-        ),
-        pytest.param(
-            SMALL + "owner:\n", ["3:1: 'owner' has no value, give it one or leave the key out"], id="a key without value"
-        ),
-        pytest.param("name:\ncommand: x\n", ["1:1: 'name' has no value, give it one or leave the key out"], id="no name"),
-        pytest.param("command: x\n", ["1:1: 'name' is missing"], id="name is missing"),
-        pytest.param(SMALL + "owner: !!python/name:os.system x\n", ["3:8: YAML tags such as '!!python/name:os.system' are not supported"], id="a tag"),
-        pytest.param(
-            SMALL + "env:\n  <<: {A: 1}\n",
-            ["4:3: merge keys ('<<') are not supported, repeat the values"],
-            id="a merge key",
-        ),
-        pytest.param(SMALL + "env: {[a]: 1}\n", ["3:7: a key must be a plain word"], id="a list as key"),
-    ],
-)  # fmt: skip
-def test_what_is_not_a_job_file(folder: Folder, text: str | bytes, problems: list[str]) -> None:
-    got = folder.problems(text)
-
-    assert [problem.removeprefix(f"{folder.path}/job.yaml: ") for problem in got] == problems
+NOT_A_MAPPING = "1:1: a job file is a mapping of fields, such as 'name: nightly-report'"
+NO_VALUE = "has no value, give it one or leave the key out"
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("nmae: x", "3:1: unknown key 'nmae', did you mean 'name'?"),
-        ("instance_types: [m7g.large]", "3:1: unknown key 'instance_types', it belongs in 'compute'"),
-        ("retry: {timeout: 1h}", "3:9: unknown key 'timeout' in 'retry', it belongs at the top"),
-        ("retry: {factor: 3}", "3:9: unknown key 'factor' in 'retry', it belongs in 'retry.backoff'"),
-        ("compute: {instnce_types: [m7g.large]}", "3:11: unknown key 'instnce_types' in 'compute', did you mean 'instance_types'?"),
-        ("retry: {xyz: 1}", "3:9: unknown key 'xyz' in 'retry', known are attempts, interruptions, backoff"),
-        ("version: 2", "3:10: version: 2 is unknown here, this Nightcrew reads 1"),
-        ("owner: 42", "3:8: owner: this must be text, not 42 (in quotes it is text: '42')"),
-        ("owner: true", "3:8: owner: this must be text, not true (in quotes it is text: 'true')"),
+        pytest.param("", " the file is empty, it holds no job", id="empty"),
+        pytest.param("# nothing\n---\n", " the file is empty, it holds no job", id="only comments"),
+        pytest.param("- a\n", NOT_A_MAPPING, id="a list"),
+        pytest.param("just text", NOT_A_MAPPING, id="text"),
+        pytest.param(
+            b"name: x\ncommand: \xff\n", "2:10: the byte 0xff is not UTF-8: save the file as UTF-8", id="bytes"
+        ),
+        pytest.param("x".encode("utf-16"), "1:1: the byte 0xff is not UTF-8: save the file as UTF-8", id="UTF-16"),
+        pytest.param("name: a\x07\n", "1:8: the character U+0007 is not allowed", id="a control character"),
+        pytest.param("schedule:\n\tcron: x\n", "2:1: a tab cannot indent YAML, use spaces", id="a tab"),
+        pytest.param(
+            "files: [a\nname: x\n",
+            "2:5: this is not YAML: expected ',' or ']', but got ':' while parsing a flow sequence"
+            " that starts at line 1",
+            id="an open bracket",
+        ),
+        pytest.param("name: *x\n", "1:7: this is not YAML: found undefined alias 'x'", id="an unknown alias"),
+        pytest.param(
+            SMALL + "name: b\n", "3:1: duplicate key 'name', first given at line 1, column 1", id="a duplicate key"
+        ),
+        pytest.param(
+            SMALL + "env:\n  A: 1\n  B: 2\n  A: 1\n",
+            "6:3: duplicate key 'A', first given at line 4, column 3",
+            id="a duplicate further in",
+        ),
+        pytest.param(SMALL + "owner:\n", f"3:1: 'owner' {NO_VALUE}", id="a key without value"),
+        pytest.param("name:\ncommand: x\n", f"1:1: 'name' {NO_VALUE}", id="a name without value"),
+        pytest.param("command: x\n", "1:1: 'name' is missing", id="no name"),
+        pytest.param(
+            SMALL + "owner: !!python/name:os.system x\n",
+            "3:8: YAML tags such as '!!python/name:os.system' are not supported",
+            id="a tag",
+        ),
+        pytest.param(
+            SMALL + "env:\n  <<: {A: 1}\n",
+            "4:3: merge keys ('<<') are not supported, repeat the values",
+            id="a merge key",
+        ),
+        pytest.param(SMALL + "env: {[a]: 1}\n", "3:7: a key must be a plain word", id="a list as key"),
+    ],
+)
+def test_what_is_not_a_job_file(folder: Folder, text: str | bytes, problem: str) -> None:
+    assert folder.problems(text) == [problem]
+
+
+def refused() -> list[tuple[str, str]]:
+    """The cases of refused.txt: lines of YAML and, after an arrow, the problem."""
+    cases = (DATA / "refused.txt").read_text().split("\n\n")[1:]
+    return [(text, problem.strip()) for text, _, problem in (case.partition("\n=> ") for case in cases) if problem]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        *refused(),
         ("description: " + "x" * 513, "3:14: description: this has 513 characters, 512 are allowed"),
         ('owner: "a\\0b"', "3:8: owner: this contains a character that is not text"),
-        ("files: src", "3:8: files: this must be a list, not the text 'src'; write [src]"),
-        ("files: [1]", "3:9: files[0]: this must be text, not 1 (in quotes it is text: '1')"),
-        ("schedule: nightly", "3:11: schedule: this must be a mapping, not the text 'nightly'"),
-        ("env: [A=1]", "3:6: env: this must be a mapping, not a list"),
-        ("env: {A: [1]}", "3:10: env.A: this must be text, not a list"),
-        ("env: {A B: 1}", "3:7: env: 'A B' is not a variable name: letters, digits and _, not a digit first"),
-        ("env: {nightcrew_x: 1}", "3:7: env: 'nightcrew_x': names that start with NIGHTCREW_ are set by Nightcrew"),
-        ("env: {A: " + "x" * 33000 + "}", "3:6: env: all variables together are longer than 32 KiB: ship a file instead"),
-        ("tags: {aws:x: 1}", "3:8: tags: the tag 'aws:x' is reserved: Nightcrew and AWS set 'Name', 'nightcrew:…' and 'aws:…'"),
-        ("tags: {Nightcrew:x: 1}", "3:8: tags: the tag 'Nightcrew:x' is reserved: Nightcrew and AWS set 'Name', 'nightcrew:…' and 'aws:…'"),
-        ("tags: {Name: x}", "3:8: tags: the tag 'Name' is reserved: Nightcrew and AWS set 'Name', 'nightcrew:…' and 'aws:…'"),
+        (
+            "env: {A: " + "x" * 33000 + "}",
+            "3:6: env: all variables together are longer than 32 KiB: ship a file instead",
+        ),
         ("tags: {team: " + "x" * 257 + "}", "3:14: tags.team: this has 257 characters, 256 are allowed"),
-        ("tags: {team: a;b}", "3:14: tags.team: 'a;b' is not a tag value: letters, digits, spaces and _ . : / = + - @"),
-        ("tags: {" + ", ".join(f"t{n}: 1" for n in range(41)) + "}", "3:7: tags: this has 41, at most 40 are allowed"),
-        ("compute: {image: al2024}", "3:18: compute.image: 'al2024' is not an image; allowed: al2023, al2023-arm64, al2023-x86_64, ubuntu-24.04, ami-…, ssm:/path, did you mean 'al2023'?"),
-        ("compute: {image: ami-XYZ}", "3:18: compute.image: 'ami-XYZ' is not an image"),
-        ("compute: {instance_types: []}", "3:27: compute.instance_types: this needs at least 1"),
-        ("compute: {instance_types: [m7g.large, m7g]}", "3:39: compute.instance_types[1]: 'm7g' is not an instance type such as m7g.large"),
-        ("compute: {instance_types: [mac2.metal]}", "3:28: compute.instance_types[0]: 'mac2.metal' needs a dedicated host"),
-        ("compute: {instance_types: [m7g.large, m7g.large]}", "3:27: compute.instance_types: 'm7g.large' is listed twice"),
-        ("compute: {capacity_type: sport}", "3:26: compute.capacity_type: 'sport' is not one of spot, on-demand, spot-then-on-demand, did you mean 'spot'?"),
-        ("compute: {disk: 30}", "3:17: compute.disk: 30 has no unit: write 30GiB"),
-        ("compute: {disk: 30GB}", "3:17: compute.disk: '30GB' is not a size: write a whole number of GiB or TiB, such as 30GiB"),
-        ("compute: {disk: 17TiB}", "3:17: compute.disk: 17TiB is not between 1GiB and 16384GiB"),
-        ("compute: {subnets: [vpc-1]}", "3:21: compute.subnets[0]: 'vpc-1' is not a subnet such as subnet-0123456789abcdef0"),
-        ("timeout: 7200", "3:10: timeout: 7200 has no unit: write 7200s, 7200m or 7200h"),
-        ("timeout: 1.5h", "3:10: timeout: '1.5h' is not a duration: write whole numbers and units, such as 2h, 90m, 1h30m or 15 min"),
-        ("timeout: 30s", "3:10: timeout: 30s is not between 1m and 168h"),
-        ("deadline: 8d", "3:11: deadline: 8d is not between 1m and 168h"),
-        ("retry: {attempts: 0}", "3:19: retry.attempts: 0 is too small, the least is 1"),
-        ("retry: {attempts: 11}", "3:19: retry.attempts: 11 is too large, the most is 10"),
-        ("retry: {attempts: 1.5}", "3:19: retry.attempts: this must be a whole number, not 1.5 (in quotes it is text: '1.5')"),
-        ("retry: {interruptions: 21}", "3:24: retry.interruptions: 21 is too large, the most is 20"),
-        ("retry: {interruptions: many}", "3:24: retry.interruptions: this must be a whole number, not the text 'many'"),
-        ("retry: {backoff: {initial: 20m}}", "3:28: retry.backoff.initial: 20m is longer than max, 15m"),
-        ("on_finish: hibernate", "3:12: on_finish: 'hibernate' is not one of terminate, stop"),
-        ("on_finish: true", "3:12: on_finish: 'True' is not one of terminate, stop"),
-        ("schedule: {enabled: yes, cron: 0 2 * * *}", "3:21: schedule.enabled: this must be true or false, not the text 'yes'"),
-        ("schedule: {cron: 0 2 * * *, timezone: europe/berlin}", "3:39: schedule.timezone: 'europe/berlin' is not an IANA time zone such as Europe/Berlin, did you mean 'Europe/Berlin'?"),
-        ("schedule: {cron: 0 2 * * *, start_within: 2d}", "3:43: schedule.start_within: 2d is not between 1m and 24h"),
-        ("schedule: {cron: 61 2 * * *}", "3:18: schedule.cron: minute '61': 61 is out of range; allowed: 0-59 and , - * /"),
-        ("schedule: {cron: 0 2 30 2 ? *}", "3:18: schedule.cron: '0 2 30 2 ? *' names a day that never comes"),
-        ("schedule: {every: 90s}", "3:19: schedule.every: only whole minutes can be scheduled"),
-        ("schedule: {every: 30s}", "3:19: schedule.every: 30s is not between 1m and 8784h"),
-        ("schedule: {timezone: UTC}", "3:1: a schedule needs one of cron, every and at"),
-        ("schedule: {cron: 0 2 * * *, every: 6h}", "3:29: 'every' cannot stand beside 'cron': a schedule has one of cron, every and at"),
-        ("schedule: {at: 2026-03-29T02:30, timezone: Europe/Berlin}", "3:16: schedule.at: 2026-03-29T02:30 does not exist in Europe/Berlin, the clocks go forward over it"),
-        ("timeout: 3h\ndeadline: 2h", "3:10: timeout: 3h is longer than the deadline, 2h"),
-        ("deadline: 10m\nschedule: {every: 6h, start_within: 20m}", "4:37: schedule.start_within: 20m is longer than the deadline"),
-        ("on_finish: stop\ncompute: {capacity_type: spot}", "3:12: on_finish: 'stop' is for on-demand workers; a spot worker may be a Spot instance, which cannot be stopped here"),
-        ("on_finish: stop\ncompute: {capacity_type: spot-then-on-demand}", "3:12: on_finish: 'stop' is for on-demand workers"),
-        ("compute: {instance_types: [m7g.large, m7i.large]}", "3:39: compute.instance_types: m7g.large is arm64 and m7i.large is x86_64; one image cannot run on both"),
-        ("compute: {image: al2023-x86_64, instance_types: [m7g.large]}", "3:18: compute.image: al2023-x86_64 is for x86_64, but m7g.large is arm64"),
-        ("compute: {image: al2023-arm64, instance_types: [g4dn.xlarge]}", "3:18: compute.image: al2023-arm64 is for arm64, but g4dn.xlarge is x86_64"),
-        ("compute: {image: ami-0123456789abcdef0}", "3:18: compute.instance_types is needed with ami-0123456789abcdef0: its architecture is not known here"),
+        (
+            "tags: {" + ", ".join(f"t{n}: 1" for n in range(41)) + "}",
+            "3:7: tags: this has 41, at most 40 are allowed",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_is_refused_where_it_stands(folder: Folder, text: str, problem: str) -> None:
     (got,) = folder.problems(f"{SMALL}{text}\n")
 
@@ -284,7 +247,7 @@ def test_an_alias_bomb_is_refused_quickly(folder: Folder) -> None:
     assert any("too many or too deeply nested values" in problem for problem in got)
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: " + "[" * 50 + "]" * 50, "a: " + "[" * 100_000])
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: " + "[" * 50 + "]" * 50, "a: " + "[" * 1_000])
 def test_endless_nesting_is_refused(folder: Folder, text: str) -> None:
     assert any("nested" in problem for problem in folder.problems(text))
 
@@ -395,7 +358,7 @@ def test_a_bad_at_says_why(text: str, words: str) -> None:
 
 def field(lowest: int, highest: int) -> st.SearchStrategy[str]:
     one = st.integers(lowest, highest)
-    span = st.tuples(one, one).map(sorted).map("{0[0]}-{0[1]}".format)
+    span = st.tuples(one, one).filter(lambda p: p[0] < p[1]).map("{0[0]}-{0[1]}".format)  # cronsim reads 0-0/1 as *
     stepped = st.tuples(span | st.just("*"), st.integers(1, highest - lowest)).map("{0[0]}/{0[1]}".format)
     return st.just("*") | st.lists(one.map(str) | span | stepped, min_size=1, max_size=3).map(",".join)
 
@@ -418,8 +381,8 @@ def test_translated_crontab_fires_when_crontab_would(
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("15 min", 900), ("1h 30m", 5400), ("1 day", 86400), ("2 hours", 7200),
-     ("45s", 45), ("1d2h3m4s", 93784), ("0m", 0), (" 2h ", 7200)],
+    [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("15 min", 900), ("1h 30m", 5400), ("1 day", 86400),
+     ("2 hours", 7200), ("45s", 45), ("1d2h3m4s", 93784), ("0m", 0), (" 2h ", 7200)],
 )  # fmt: skip
 def test_durations(text: str, seconds: int) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
@@ -430,7 +393,7 @@ def test_durations(text: str, seconds: int) -> None:
     ["", " ", "2", 2, 2.5, "-5m", "1.5h", "2H", "30m1h", "2h2h", "h", "2 h ours", "PT2H", "4hh", None, True, "²h"],
 )
 def test_what_is_no_duration(value: Any) -> None:
-    with pytest.raises(ValueError, match="unit|is not a duration"):
+    with pytest.raises(ValueError, match=r"unit|is not a duration"):
         parse_duration(value)
 
 
@@ -460,8 +423,10 @@ def test_intervals_use_the_largest_unit_that_fits(every: timedelta, expression: 
 
 
 def test_architecture_and_shape_agree_with_the_whole_catalogue() -> None:
-    moto = pytest.importorskip("moto.ec2")
-    resource = Path(moto.__file__).parent / "resources" / "instance_types.json.gz"
+    moto = find_spec("moto")  # its data only: importing it takes seconds
+    assert moto is not None
+    assert moto.origin is not None
+    resource = Path(moto.origin).parent / "ec2" / "resources" / "instance_types.json.gz"
     catalogue = json.loads(gzip.decompress(resource.read_bytes()))
     supported = {
         kind: info["ProcessorInfo"]["SupportedArchitectures"]
@@ -536,8 +501,8 @@ def test_limits_when_they_are_not_given(
             "deadline: 2h\nenv: {DB_PASSWORD: x}",
             ["'DB_PASSWORD' looks like a secret: env is stored and shown as it is; fetch it in the command"],
         ),
-        ("deadline: 2h\nschedule: {at: 2025-12-24T02:00}", ["the schedule has no tick left: the job will not run again on its own"]),
-        ("deadline: 2h\nschedule: {cron: 0 2 * * ? 2025}", ["the schedule has no tick left: the job will not run again on its own"]),
+        ("deadline: 2h\nschedule: {at: 2025-12-24T02:00}", [OVER]),
+        ("deadline: 2h\nschedule: {cron: 0 2 * * ? 2025}", [OVER]),
         ("deadline: 2h\nschedule: {every: 6h, timezone: Europe/Berlin}", []),
         ("deadline: 2h\nschedule: {cron: 30 3 * * *, timezone: Europe/Berlin}", []),
     ],
@@ -657,7 +622,7 @@ def test_the_archive_of_known_files_stays(folder: Folder) -> None:
     job = folder.job("files: [hello.txt]\n")
 
     assert job.files is not None
-    assert job.files.sha256[:16] == "ARCHIVE"
+    assert job.files.sha256[:16] == "10144618278582f3"
 
 
 @pytest.mark.parametrize(
@@ -765,7 +730,8 @@ def test_the_schema_accepts_what_we_accept_and_has_no_null() -> None:
 
 
 def test_the_domain_loads_without_pydantic_and_yaml() -> None:
-    code = "import sys, nightcrew.domain.job, nightcrew.domain.schedule, nightcrew_cli; print({'pydantic', 'ruamel.yaml'} & set(sys.modules))"
+    modules = "nightcrew.domain.job, nightcrew.domain.schedule, nightcrew_cli"
+    code = f"import sys, {modules}; print({{'pydantic', 'ruamel.yaml'}} & set(sys.modules))"
 
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
-
 from nightcrew_cli.local import LocalError, clock
 from nightcrew_cli.local.settings import is_alive
-from tests.local.conftest import LocalStack
+
+from tests.local.local_stack import LocalStack
 
 pytestmark = pytest.mark.local
 SPOT = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"}

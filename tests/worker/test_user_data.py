@@ -11,6 +11,7 @@ from nightcrew import worker
 from tests.worker.cloud import Cloud, Machine
 
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
+TOO_OLD = [python for python in PYTHONS if int(python.parts[-3].split(".")[1]) < 9]
 SUPPORTED = [python for python in PYTHONS if int(python.parts[-3].split(".")[1]) >= 9]
 
 
@@ -40,11 +41,13 @@ def test_every_supported_python_compiles_both_stages(name: str, python: Path, tm
     assert compiled.returncode == 0, compiled.stderr
 
 
-def test_a_machine_without_python_powers_off(cloud: Cloud, machine: Machine) -> None:
-    machine.boot(machine.user_data().replace("exec $scope python3", "exec $scope nosuchpython"))
-    machine.wait()
+@pytest.mark.parametrize("python", ["/nosuchpython", *map(str, TOO_OLD)])
+def test_a_machine_without_a_python_that_will_do_powers_off(cloud: Cloud, machine: Machine, python: str) -> None:
+    machine.python = python
 
-    assert machine.shutdowns == ["-P +6000", "-P now"]
+    machine.run()
+
+    assert machine.shutdowns == ["-P +15", "-P now"]
 
 
 @pytest.mark.parametrize("works", [True, False])

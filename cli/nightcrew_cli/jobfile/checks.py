@@ -116,14 +116,14 @@ def _machine(job: JobSection) -> Iterator[_Checked]:
 def _dates(job: Job, now: datetime) -> Iterator[Finding]:
     schedule = job.schedule
     assert schedule is not None
-    where: Path = ("schedule",)
     if not any(expression.startswith("rate") for expression in schedule.expressions):
         following = scheduler.parse(*schedule.expressions).next_tick(now, schedule.timezone)
         if following is None:
-            yield Finding(where, "the schedule has no tick left: the job will not run again on its own")
+            message = "the schedule has no tick left: the job will not run again on its own"
+            yield Finding(("schedule",), message, at_key=True)
     for expression in schedule.expressions:
         for note in scheduler.dst_notes(expression, schedule.timezone, now, now + _YEAR):
-            yield Finding(where, str(note))
+            yield Finding(("schedule",), str(note), at_key=True)
 
 
 def _next(expression: str, timezone: str = "UTC") -> datetime | None:

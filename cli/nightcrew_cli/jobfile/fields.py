@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -122,10 +123,14 @@ def check_at(value: str) -> None:
     crontab.at_expression(value)
 
 
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones() - {"localtime", "Factory"})  # these two are not places
+
+
 def check_timezone(value: str) -> None:
-    known = available_timezones() - {"localtime", "Factory"}
-    if value not in known:
-        by_lower_case = {name.lower(): name for name in known}
+    if value not in _timezones():
+        by_lower_case = {name.lower(): name for name in _timezones()}
         hint = suggest(value, by_lower_case)
         for lower_case, name in by_lower_case.items():
             hint = hint.replace(repr(lower_case), repr(name))

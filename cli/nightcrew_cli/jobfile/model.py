@@ -143,7 +143,7 @@ def _tidy(node: Any) -> Any:
     tidied = {
         key: _tidy(value)
         for key, value in node.items()
-        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+        if value is not None and not (key == "title" and isinstance(value, str))
     }
     variants = [variant for variant in tidied.get("anyOf", []) if variant != {"type": "null"}]
     if len(variants) == 1:

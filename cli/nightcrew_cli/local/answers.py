@@ -98,8 +98,10 @@ def _state_reason(known: Instance | None) -> str:
 def _metadata_options(options: Mapping[str, Any]) -> str:
     if not options:
         return ""
-    return "<metadataOptions>" + "".join(element(k[0].lower() + k[1:], v) for k, v in options.items()) + (
-        "</metadataOptions>"
+    return (
+        "<metadataOptions>"
+        + "".join(element(k[0].lower() + k[1:], v) for k, v in options.items())
+        + ("</metadataOptions>")
     )
 
 
@@ -120,7 +122,7 @@ def interface(record: Mapping[str, Any]) -> str:
         delete = str(attachment.get("DeleteOnTermination", False)).lower()
         attached = (
             f"<attachment>{element('attachmentId', attachment['AttachmentId'])}"
-            f"{element('instanceId', attachment.get('InstanceId'))}<deviceIndex>{attachment['DeviceIndex']}</deviceIndex>"
+            f"{element('instanceId', attachment.get('InstanceId'))}{element('deviceIndex', attachment['DeviceIndex'])}"
             f"<status>attached</status>{element('attachTime', attachment['AttachTime'])}"
             f"<deleteOnTermination>{delete}</deleteOnTermination></attachment>"
         )

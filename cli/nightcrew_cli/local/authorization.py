@@ -74,6 +74,25 @@ def ec2_resource(action: str, p: Mapping[str, Any]) -> str | None:
     return None
 
 
+def requested_tags(p: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the tags of a launch request by resource type."""
+    found: dict[str, dict[str, str]] = {}
+    number = 1
+    while kind := ec2._p(p, f"TagSpecification.{number}.ResourceType"):
+        tags, position = found.setdefault(kind, {}), 1
+        while key := ec2._p(p, f"TagSpecification.{number}.Tag.{position}.Key"):
+            tags[key] = ec2._p(p, f"TagSpecification.{number}.Tag.{position}.Value")
+            position += 1
+        number += 1
+    return found
+
+
+def tag_context(action: str, p: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the request's tags as conditions see them in the first question; None for calls without a resource of
+    their own, which the emulator understands."""
+    return _tag_context(requested_tags(p).get(NEW[action].partition("/")[0], {})) if action in NEW else None
+
+
 def authorize_named(action: str, p: Mapping[str, Any]) -> None:
     """Ask about every resource the call names, not only about the first."""
     if action in NAMED:

@@ -33,7 +33,8 @@ from nightcrew_cli.local.settings import (
 )
 
 Progress = Callable[[str, str], None]
-DATA = ("instances", "tmp", "function-runtime", "function-python", "build", "host.log")
+SCRATCH = "scratch"
+DATA = ("instances", SCRATCH, "function-runtime", "host.log")
 HEALTHY_WITHIN = 60.0
 
 
@@ -140,7 +141,9 @@ class LocalHost:
                 text = json.loads(text)["error"]
             raise LocalError(f"the local host refused {name}: {text or error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise LocalError(f"the local host at {self.endpoint} does not answer; start it with `nightcrew local up`") from error
+            raise LocalError(
+                f"the local host at {self.endpoint} does not answer; start it with `nightcrew local up`"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,7 @@ def up(
         if known := status(home):
             progress("host", f"already up at {known.running.endpoint}")
             return known
-        if read_state(home) or processes.marked(MARKER, str(home)):
+        if state_file(home).exists() or processes.marked(MARKER, str(home)):
             progress("clean", "removing what an earlier host left behind")
             _clean(home)
         chosen = HostSettings(home=str(home), port=free_port(port), region=region or _region(), **(settings or {}))
@@ -200,7 +203,7 @@ def down(home: Path | None = None, *, progress: Progress = lambda _phase, _detai
     """End every process of the stack and remove its data; False when nothing was there."""
     home = (home or local_home()).absolute()
     running, left = read_state(home), processes.marked(MARKER, str(home))
-    if running is None and not left:
+    if running is None and not left and not state_file(home).exists():
         return False
     progress("down", f"ending {len(left)} processes")
     with _alone(home):
@@ -228,7 +231,7 @@ def note_stack(home: Path, stack: str) -> None:
 
 
 def _start(home: Path, settings: HostSettings) -> RunningHost:
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    (home / SCRATCH).mkdir(parents=True, exist_ok=True)
     log = home / "host.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -271,7 +274,7 @@ def _host_environment(settings: HostSettings) -> dict[str, str]:
     passed = {name: ENVIRONMENT[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in ENVIRONMENT}
     return passed | {
         MARKER: settings.home,
-        "TMPDIR": f"{settings.home}/tmp",
+        "TMPDIR": f"{settings.home}/{SCRATCH}",
         "AUTH": "true",
         "GATEWAY_PORT": str(settings.port),
         "MINISTACK_REGION": settings.region,

@@ -1,6 +1,5 @@
 """The control API of the local host: what a test or the command line may ask of it, as JSON over HTTP."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

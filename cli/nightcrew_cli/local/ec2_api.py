@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ministack.services import ec2
 
-from nightcrew_cli.local import answers, clock
+from nightcrew_cli.local import answers, clock, images
 from nightcrew_cli.local.answers import ApiError, Response
 from nightcrew_cli.local.authorization import authorize_named
 from nightcrew_cli.local.instances import ENDED, Instance, Instances
@@ -19,6 +19,7 @@ from nightcrew_cli.local.records import ec2_spot_requests
 
 Parameters = Mapping[str, Any]
 Handler = Callable[[Parameters], Response]
+DRY_RUN = ApiError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
 INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
 
@@ -37,6 +38,7 @@ class Ec2Api:
         calls: dict[str, Handler] = {
             "RunInstances": self.launches.run_instances,
             "CreateFleet": self.launches.create_fleet,
+            "DescribeImages": images.describe_images,
             "DescribeInstances": self.describe_instances,
             "TerminateInstances": self.terminate_instances,
             "StopInstances": self.stop_instances,
@@ -148,8 +150,7 @@ class Ec2Api:
         items = "".join(
             answers.interface(record)
             for interface_id, record in known.items()
-            if (not ids or interface_id in ids)
-            and _filtered(filters, interface_id, _interface_fields(record))
+            if (not ids or interface_id in ids) and _filtered(filters, interface_id, _interface_fields(record))
         )
         return answers.xml("DescribeNetworkInterfaces", f"<networkInterfaceSet>{items}</networkInterfaceSet>")
 
@@ -199,9 +200,7 @@ class Ec2Api:
                 f"<item><fleetId>{fleet_id}</fleetId><currentFleetState>deleted_terminating</currentFleetState>"
                 "<previousFleetState>active</previousFleetState></item>"
             )
-        return answers.xml(
-            "DeleteFleets", f"<successfulFleetDeletionSet>{items}</successfulFleetDeletionSet>"
-        )
+        return answers.xml("DeleteFleets", f"<successfulFleetDeletionSet>{items}</successfulFleetDeletionSet>")
 
     def _chosen(self, p: Parameters) -> list[Instance]:
         """Return the instances the call names; one bad id fails the whole call, as on AWS."""
@@ -235,7 +234,7 @@ def _guarded(name: str, handler: Handler) -> Handler:
         try:
             authorize_named(name, p)
             if str(ec2._p(p, "DryRun")).lower() == "true":
-                raise ApiError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+                return DRY_RUN.answer()
             return handler(p)
         except ApiError as error:
             return error.answer()

@@ -91,7 +91,7 @@ class Guest:
                 env=self.order["env"],
                 cwd=self.order["cwd"],
                 start_new_session=True,
-                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread only
+                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )
         tell("started", pid=self.init.pid if self.init else None)
 
@@ -154,11 +154,11 @@ class Guest:
             self.signal_all(signal.SIGTERM)
         while self.alive() and time.monotonic() < deadline:
             self.collect()
-            time.sleep(0.02)
+            time.sleep(0.02)  # noqa: TID251 - waits for processes, and has nothing else to do
         while self.alive():
             self.signal_all(signal.SIGKILL)
             self.collect()
-            time.sleep(0.005)
+            time.sleep(0.005)  # noqa: TID251 - as above
 
     def alive(self) -> bool:
         if HAS_PROC:

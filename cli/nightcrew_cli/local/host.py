@@ -106,9 +106,7 @@ def assemble(settings: HostSettings, later: Callable[[float, Callable[[], None]]
     control = Control(
         settings=settings, instances=instances, guests=guests, relay=relay, faults=faults, schedules=schedules
     )
-    return LocalHostServer(
-        settings=settings, instances=instances, guests=guests, control=control, metadata=Metadata()
-    )
+    return LocalHostServer(settings=settings, instances=instances, guests=guests, control=control, metadata=Metadata())
 
 
 def _event(instance: Instance, kind: str, detail: dict[str, str]) -> dict[str, Any]:
@@ -146,7 +144,7 @@ async def _body(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if not message.get("more_body"):
             return body
 

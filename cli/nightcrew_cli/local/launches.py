@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import ec2, ssm
+from ministack.services import ec2
 
-from nightcrew_cli.local import answers
+from nightcrew_cli.local import answers, images
 from nightcrew_cli.local.answers import ApiError, Response
-from nightcrew_cli.local.authorization import Launcher, authorize_launch
+from nightcrew_cli.local.authorization import Launcher, authorize_launch, requested_tags
 from nightcrew_cli.local.faults import Faults
 from nightcrew_cli.local.instances import Instance, Instances
 from nightcrew_cli.local.records import Ec2Records, LaunchSpec, Tags, is_true, new_id, set_tags
@@ -64,7 +64,7 @@ class Launches:
         repeated = self._repeated(key, p) if token else None
         if repeated:
             return repeated
-        pools, capacity_type, tags = _pools(p), _capacity_type(p), _tags(p)
+        pools, capacity_type, tags = _pools(p), _capacity_type(p), requested_tags(p)
         for template, reference in {id(pool.template): (pool.template, pool.reference) for pool in pools}.values():
             authorize_launch(Launcher("CreateFleet", template, reference, tags, [pool.subnet for pool in pools]))
         result = self._fill(p, pools, capacity_type, tags)
@@ -80,8 +80,10 @@ class Launches:
         if token and (known := self._known_launch(key, p)) is not None:
             return answers.run_instances(known)
         pool = _run_pool(p)
+        if refusal := _refusal(pool):
+            raise refusal
         market = ec2._p(p, "InstanceMarketOptions.MarketType")
-        tags = _merged_tags(pool.template, _tags(p))
+        tags = _merged_tags(pool.template, requested_tags(p))
         authorize_launch(Launcher("RunInstances", pool.template, pool.reference, tags, [pool.subnet]))
         capacity_type = "spot" if market == "spot" else "on-demand"
         count = max(1, int(ec2._p(p, "MaxCount") or 1))
@@ -126,6 +128,10 @@ class Launches:
         token = ec2._p(p, "ClientToken")
         plan: list[tuple[Pool, int]] = []
         for pool in pools:
+            refusal = _refusal(pool)
+            if refusal:
+                result.errors.append((pool, refusal.code, refusal.message))
+                continue
             taken = 0
             while left:
                 shortage = self.faults.dry_pool(pool.instance_type, pool.zone, capacity_type)
@@ -148,9 +154,7 @@ class Launches:
             result.launched.append((pool, some))
         return result
 
-    def _fleet_answer(
-        self, p: Parameters, result: FleetResult, capacity_type: str, tags: dict[str, Tags]
-    ) -> Response:
+    def _fleet_answer(self, p: Parameters, result: FleetResult, capacity_type: str, tags: dict[str, Tags]) -> Response:
         fleet_id = new_id("fleet")
         for _, some in result.launched:
             for instance in some:
@@ -171,6 +175,18 @@ class Launches:
     def records_tag_fleet(instance: Instance, fleet_id: str) -> None:
         """AWS itself tags every instance of a fleet with the fleet's id."""
         ec2._tags.setdefault(instance.instance_id, []).append({"Key": "aws:ec2:fleet-id", "Value": fleet_id})
+
+
+def _refusal(pool: Pool) -> ApiError | None:
+    """Return why this pool can never give an instance, whatever its capacity."""
+    if not pool.image:
+        return ApiError("MissingParameter", "The request must contain the parameter ImageId")
+    try:
+        images.check(pool.image)
+    except ApiError as error:
+        return error
+    text = images.mismatch(pool.image, pool.instance_type)
+    return ApiError("InvalidParameterValue", text) if text else None
 
 
 def _mismatch(token: str) -> ApiError:
@@ -194,19 +210,6 @@ def _least(p: Parameters, capacity_type: str) -> int:
 def _capacity_type(p: Parameters) -> str:
     chosen = str(ec2._p(p, "TargetCapacitySpecification.DefaultTargetCapacityType") or "on-demand")
     return "spot" if chosen == "spot" else "on-demand"
-
-
-def _tags(p: Parameters) -> dict[str, Tags]:
-    """Return the tags of the request by resource type."""
-    found: dict[str, Tags] = {}
-    number = 1
-    while kind := ec2._p(p, f"TagSpecification.{number}.ResourceType"):
-        tags, position = found.setdefault(kind, {}), 1
-        while key := ec2._p(p, f"TagSpecification.{number}.Tag.{position}.Key"):
-            tags[key] = ec2._p(p, f"TagSpecification.{number}.Tag.{position}.Value")
-            position += 1
-        number += 1
-    return found
 
 
 def _merged_tags(template: Mapping[str, Any], tags: dict[str, Tags]) -> dict[str, Tags]:
@@ -264,7 +267,7 @@ def _template(reference: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]
     if error:
         raise ApiError(
             "InvalidLaunchTemplateId.NotFound",
-            f"The specified launch template, with template ID {next(filter(None, reference.values()))}, does not exist.",
+            f"The specified launch template {next(filter(None, reference.values()))} does not exist.",
         )
     versions = {str(version["VersionNumber"]) for version in (record or {}).get("Versions", [])}
     version = reference["Version"]
@@ -277,9 +280,7 @@ def _template(reference: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]
     return dict(data or {}), named
 
 
-def _pool(
-    template: dict[str, Any], reference: dict[str, str], override: dict[str, Any], plain: dict[str, str]
-) -> Pool:
+def _pool(template: dict[str, Any], reference: dict[str, str], override: dict[str, Any], plain: dict[str, str]) -> Pool:
     merged = {**template, **{name: value for name, value in override.items() if name != "NetworkInterfaces"}}
     interfaces = template.get("NetworkInterfaces") or [{}]
     subnet = plain.get("SubnetId") or str(interfaces[0].get("SubnetId") or "")
@@ -289,7 +290,7 @@ def _pool(
         reference=reference,
         override=plain,
         instance_type=str(merged.get("InstanceType") or "m1.small"),
-        image=_image(str(merged.get("ImageId") or "")),
+        image=images.resolved(str(merged.get("ImageId") or "")),
         subnet=subnet,
         zone=zone,
         priority=float(plain.get("Priority", 1e9)),
@@ -308,16 +309,6 @@ def _place(subnet: str, zone: str) -> tuple[str, str]:
         if zone in ("", candidate["AvailabilityZone"]):
             return str(candidate["SubnetId"]), str(candidate["AvailabilityZone"])
     raise ApiError("InvalidParameterValue", f"no default subnet in the Availability Zone '{zone}'")
-
-
-def _image(image: str) -> str:
-    """Return the image id; an SSM parameter is looked up at launch, as AWS does."""
-    if not image.startswith("resolve:ssm:"):
-        return image or "ami-00000000"
-    parameter, error = ssm._select_parameter(image.removeprefix("resolve:ssm:"))
-    if error:
-        raise ApiError("InvalidParameterValue", f"The parameter {image} could not be resolved: {error}")
-    return str(parameter["Value"])
 
 
 def _run_pool(p: Parameters) -> Pool:

@@ -18,7 +18,7 @@ from nightcrew_cli.local.records import tags_of
 
 Answer = tuple[int, dict[str, str], bytes]
 
-TOKEN_TTL = "x-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_TTL = "x-aws-ec2-metadata-token-ttl-seconds"  # noqa: S105 - the name of a header
 TOKEN = "x-aws-ec2-metadata-token"  # noqa: S105 - the name of a header
 CREDENTIALS_LAST = timedelta(hours=6)
 RENEWED_BEFORE = timedelta(minutes=5)

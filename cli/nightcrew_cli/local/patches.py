@@ -5,8 +5,10 @@ Nothing is changed on disk. `install` is called once, before the first request.
 
 # ruff: noqa: SLF001 - replacing an emulator's inner parts is what this module is for
 
+import contextvars
 import importlib.util
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,11 @@ from typing import Any
 from ministack import app as gateway
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import ec2, eventbridge, iam, lambda_svc, s3, scheduler, sns, sqs, ssm, sts, tagging
+from ministack.services import ec2, eventbridge, iam, lambda_svc, s3, scheduler, sns, sqs, sts, tagging
 
-from nightcrew_cli.local import policies
+from nightcrew_cli.local import images, policies
 from nightcrew_cli.local.answers import Response
-from nightcrew_cli.local.authorization import caller_key, ec2_resource
+from nightcrew_cli.local.authorization import caller_key, ec2_resource, tag_context
 from nightcrew_cli.local.ec2_api import Ec2Api
 from nightcrew_cli.local.events import EventRelay
 from nightcrew_cli.local.faults import CallFault, Faults
@@ -28,12 +30,6 @@ from nightcrew_cli.local.settings import base_python
 
 LAMBDA_LIBRARIES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
 """What AWS's own Python runtime brings; everything else has to come from the function or its layers."""
-
-AMIS = {
-    f"/aws/service/ami-amazon-linux-latest/al2023-ami-{flavor}-{architecture}": f"ami-0c2023{mark}a1b2c3d4e"
-    for flavor, flavor_mark in (("kernel-default", "1"), ("minimal-kernel-default", "2"), ("kernel-6.1", "3"))
-    for architecture, mark in (("x86_64", f"{flavor_mark}a"), ("arm64", f"{flavor_mark}b"))
-}
 
 
 class LostAnswerError(Exception):
@@ -48,11 +44,11 @@ def install(*, api: Ec2Api, relay: EventRelay, schedules: Schedules, faults: Fau
     missing_object_without_list_permission()
     scheduler_ticks(schedules)
     deliveries()
+    secure_transport()
     function_runtime(home / "function-runtime")
     role_ids_in_sessions()
     call_faults(faults)
-    # Public AMI parameters exist for each architecture.
-    ssm._PUBLIC_AMI_PARAMETERS.update({name: image for name, image in AMIS.items() if not ssm._public_parameter(name)})
+    images.add_public_images()
 
 
 def instance_life(api: Ec2Api) -> None:
@@ -64,19 +60,26 @@ def instance_life(api: Ec2Api) -> None:
 
 def event_relay(relay: EventRelay) -> None:
     """Events can be lost, late and repeated; the relay also keeps a list of them."""
-    eventbridge._dispatch_event = lambda event, view=None: relay.relay(event)  # noqa: ARG005
+    eventbridge._dispatch_event = lambda event, view=None: relay.relay(event)
 
 
 def authorization() -> None:
     """EC2 is asked about the right resource, and tags of EC2 resources count in conditions."""
-    resource_of, tags_of_arn, enforce = iam_actions.extract_resource_arn, tagging.resource_tags, iam_evaluator.enforce
+    resource_of, context_of = iam_actions.extract_resource_arn, iam_actions.request_tag_context
+    tags_of_arn, enforce = tagging.resource_tags, iam_evaluator.enforce
 
-    def extract_resource_arn(service: str, method: str, path: str, headers: Any, body: Any, params: Any, *rest: Any) -> Any:
+    def extract_resource_arn(
+        service: str, method: str, path: str, headers: Any, body: Any, params: Any, *rest: Any
+    ) -> Any:
         if service == "ec2":
             resource = ec2_resource(str(ec2._p(params, "Action")), params)
             if resource:
                 return resource
         return resource_of(service, method, path, headers, body, params, *rest)
+
+    def request_tag_context(service: str, iam_action: str, body: bytes, params: Any) -> Any:
+        own = tag_context(iam_action.partition(":")[2], params) if service == "ec2" else None
+        return context_of(service, iam_action, body, params) if own is None else own
 
     def resource_tags(arn: str) -> dict[str, str] | None:
         if arn.startswith("arn:aws:ec2:"):
@@ -93,49 +96,40 @@ def authorization() -> None:
         return enforce(access_key_id, iam_action, service, *rest, **more)
 
     iam_actions.extract_resource_arn = extract_resource_arn
+    iam_actions.request_tag_context = request_tag_context
     tagging.resource_tags = resource_tags
     iam_evaluator.enforce = noting_enforce
+
+
+def secure_transport() -> None:
+    """aws:SecureTransport is true: the loopback stands in for TLS, or every TLS-only policy would deny every call."""
+    pin = iam_evaluator.pin_request_origin
+    gateway.pin_request_origin = lambda address, _secure: pin(address, True)
+    iam_evaluator._request_origin = contextvars.ContextVar("nightcrew_request_origin", default=("127.0.0.1", True))
 
 
 def policy_variables() -> None:
     """`${aws:userid}` and the like are filled in, in Resource, NotResource and condition values."""
 
-    def values_of(context: Any) -> dict[str, Any]:
-        return {
-            **{key.lower(): value for key, value in context.service_context.items()},
-            **{key.lower(): value for key, value in context.principal_keys.items()},
-            "aws:principalaccount": context.principal_account,
-            "aws:principalarn": context.principal_arn,
-            "aws:requestedregion": context.region,
-            "aws:sourceip": context.source_ip,
-        }
-
-    def resource_matches(context: Any, statement: Any, values: Mapping[str, Any]) -> bool:
-        def any_of(patterns: list[str]) -> bool:
-            return any(policies.resource_matches(context.resource_arn, pattern, values) for pattern in patterns)
-
-        if statement.resources:
-            return any_of(statement.resources)
-        return not any_of(statement.not_resources)
-
     def first_match(context: Any, statements: list[Any], effect: str) -> Any:
-        values = values_of(context)
-        for statement in statements:
-            if statement.effect != effect:
-                continue
-            if not iam_evaluator._action_matches(context.action, statement.actions, statement.not_actions):
-                continue
-            if not resource_matches(context, statement, values):
-                continue
-            try:
-                conditions = policies.conditions_filled(statement.conditions, values)
-            except policies.NoValueError:
-                continue
-            if iam_evaluator._conditions_met(conditions, context):
-                return statement
-        return None
+        values = policies.values_of(context)
+        return next((it for it in statements if it.effect == effect and _applies(it, context, values)), None)
 
     iam_evaluator._first_match = first_match
+
+
+def _applies(statement: Any, context: Any, values: Mapping[str, Any]) -> bool:
+    if not iam_evaluator._action_matches(context.action, statement.actions, statement.not_actions):
+        return False
+    patterns = statement.resources or statement.not_resources
+    named = any(policies.resource_matches(context.resource_arn, pattern, values) for pattern in patterns)
+    if named != bool(statement.resources):
+        return False
+    try:
+        conditions = policies.conditions_filled(statement.conditions, values)
+    except policies.NoValueError:
+        return False
+    return bool(iam_evaluator._conditions_met(conditions, context))
 
 
 def missing_object_without_list_permission() -> None:
@@ -152,7 +146,9 @@ def missing_object_without_list_permission() -> None:
         )
         if not refused:
             return response
-        body_text = b"" if method == "HEAD" else b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        body_text = (
+            b"" if method == "HEAD" else b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        )
         return 403, {"Content-Type": "application/xml"}, body_text
 
     s3.handle_request = handle_request
@@ -171,10 +167,10 @@ def deliveries() -> None:
     def guarded_invoke(target: Any, event: Any, rule: Any, view: Any = None) -> None:
         arn, source = str(target.get("Arn", "")), str(rule.get("Arn", ""))
         allows = {"sqs": sqs.queue_policy_allows, "sns": sns.topic_policy_allows}.get(_service_of(arn))
-        if _service_of(source) == "events" and allows:
-            if not allows(arn, "events.amazonaws.com", source, get_account_id()):
-                eventbridge.logger.error("EventBridge: the policy of %s does not allow rule %s", arn, source)
-                return
+        from_rule = _service_of(source) == "events"
+        if from_rule and allows and not allows(arn, "events.amazonaws.com", source, get_account_id()):
+            eventbridge.logger.error("EventBridge: the policy of %s does not allow rule %s", arn, source)
+            return
         invoke_target(target, event, rule, view)
 
     def to_lambda(arn: str, payload: str) -> None:
@@ -195,27 +191,27 @@ def _service_of(arn: str) -> str:
 
 def function_runtime(folder: Path) -> None:
     """A function sees its code, its layers and what AWS's runtime brings, not the packages of our environment."""
-    folder.mkdir(parents=True, exist_ok=True)
+    libraries, layers, command = folder / "libraries", folder / "layers", folder / "python"
+    for needed in (libraries, layers):
+        needed.mkdir(parents=True, exist_ok=True)
     for name in LAMBDA_LIBRARIES:
         spec = importlib.util.find_spec(name)
         if spec and spec.origin:
             origin = Path(spec.origin)
             source = origin.parent if origin.name == "__init__.py" else origin
-            link = folder / (name if source.is_dir() else source.name)
-            if not link.is_symlink():
-                link.symlink_to(source)
-    launcher = folder.parent / "function-python"
-    # A function must not see how its worker was started.
-    hidden = "env -u VIRTUAL_ENV -u PYTHONHOME"
-    launcher.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}" exec {hidden} "{base_python()}" -S "$@"\n')
-    launcher.chmod(0o755)
+            (libraries / source.name).symlink_to(source)
+    start = [base_python(), "-I", "-S", str(Path(__file__).with_name("function_launcher.py")), libraries, layers]
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, start))} "$@"\n')
+    command.chmod(0o755)
     detect = lambda_runtime._detect_runtime_binary
 
     def detect_runtime_binary(runtime: str) -> tuple[str, str]:
         binary, script = detect(runtime)
-        return (str(launcher) if runtime.startswith("python") else binary), script
+        return (str(command) if runtime.startswith("python") else binary), script
 
     lambda_runtime._detect_runtime_binary = detect_runtime_binary
+    # A template that declares the variable for `sam local invoke` leaves it empty, which would mean the real AWS.
+    lambda_runtime._RESERVED_RUNTIME_ENV_VARS.add("AWS_ENDPOINT_URL")
 
 
 def role_ids_in_sessions() -> None:

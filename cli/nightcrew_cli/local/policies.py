@@ -10,11 +10,22 @@ from typing import Any
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 ITSELF = {"*", "?", "$"}
-WILD = re.compile(r"[*?]")
 
 
 class NoValueError(Exception):
     """The request has no value for a variable."""
+
+
+def values_of(context: Any) -> dict[str, Any]:
+    """Return what a request knows, by condition key in lower case; `context` is the emulator's EvalContext."""
+    return {
+        **{key.lower(): value for key, value in context.service_context.items()},
+        **{key.lower(): value for key, value in context.principal_keys.items()},
+        "aws:principalaccount": context.principal_account,
+        "aws:principalarn": context.principal_arn,
+        "aws:requestedregion": context.region,
+        "aws:sourceip": context.source_ip,
+    }
 
 
 def has_variables(value: Any) -> bool:
@@ -56,7 +67,8 @@ def resource_matches(resource: str, pattern: str, values: Mapping[str, Any]) -> 
 
 
 def _wild(text: str) -> str:
-    return "".join(".*" if part == "*" else "." if part == "?" else re.escape(part) for part in re.split(r"([*?])", text))
+    wild = {"*": ".*", "?": "."}
+    return "".join(wild.get(part) or re.escape(part) for part in re.split(r"([*?])", text))
 
 
 def conditions_filled(conditions: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2
 
+from nightcrew_cli.local import images
 from nightcrew_cli.local.instances import Instance
 from nightcrew_cli.local.worker_process import decode_user_data
 
@@ -71,7 +72,7 @@ class Ec2Records:
         template = spec.template
         interface = self._network_interface(spec, instance_id)
         record = self._instance_record(spec, instance_id, interface)
-        for mapping in self._block_devices(template):
+        for mapping in self._block_devices(template, record["RootDeviceName"]):
             self._volume(spec, record, mapping)
         ec2._instances[instance_id] = record
         set_tags(instance_id, dict(spec.tags.get("instance", {})))
@@ -96,23 +97,19 @@ class Ec2Records:
     def release(self, instance: Instance) -> None:
         """Delete what is to go with the instance; keep, detached, what is to stay."""
         for volume_id, volume in list(ec2._volumes.items()):
-            for attachment in volume["Attachments"]:
-                if attachment["InstanceId"] != instance.instance_id:
-                    continue
+            for attachment in [it for it in volume["Attachments"] if it["InstanceId"] == instance.instance_id]:
+                volume["Attachments"], volume["State"] = [], "available"
                 if attachment["DeleteOnTermination"]:
                     ec2._volumes.pop(volume_id, None)
                     ec2._tags.pop(volume_id, None)
-                else:
-                    volume["Attachments"], volume["State"] = [], "available"
         for interface_id, interface in list(ec2._network_interfaces.items()):
             attachment = interface.get("Attachment") or {}
             if attachment.get("InstanceId") != instance.instance_id:
                 continue
+            interface["Attachment"], interface["Status"] = None, "available"
             if attachment.get("DeleteOnTermination", True):
                 ec2._network_interfaces.pop(interface_id, None)
                 ec2._tags.pop(interface_id, None)
-            else:
-                interface["Attachment"], interface["Status"] = None, "available"
         self._clear_addresses(instance.record)
         request = ec2_spot_requests().get(instance.record.get("SpotInstanceRequestId", ""))
         if request:
@@ -144,17 +141,17 @@ class Ec2Records:
         return request_id
 
     @staticmethod
-    def _block_devices(template: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _block_devices(template: Mapping[str, Any], root: str) -> list[dict[str, Any]]:
         """Return the launch's mappings; every image brings a root device, so one is always there."""
         mappings = [dict(mapping) for mapping in template.get("BlockDeviceMappings") or []]
-        if not any(mapping.get("DeviceName") == "/dev/xvda" for mapping in mappings):
-            mappings.insert(0, {"DeviceName": "/dev/xvda", "Ebs": {}})
+        if not any(mapping.get("DeviceName") == root for mapping in mappings):
+            mappings.insert(0, {"DeviceName": root, "Ebs": {}})
         return mappings
 
     @staticmethod
     def _volume(spec: LaunchSpec, record: dict[str, Any], mapping: dict[str, Any]) -> None:
         volume_id, ebs = new_id("vol"), mapping.get("Ebs") or {}
-        delete = is_true(ebs.get("DeleteOnTermination"), default=mapping["DeviceName"] == "/dev/xvda")
+        delete = is_true(ebs.get("DeleteOnTermination"), default=mapping["DeviceName"] == record["RootDeviceName"])
         attachment = {
             "VolumeId": volume_id,
             "InstanceId": record["InstanceId"],
@@ -234,7 +231,6 @@ class Ec2Records:
     def _instance_record(spec: LaunchSpec, instance_id: str, interface: dict[str, Any]) -> dict[str, Any]:
         private, public = interface["PrivateIpAddress"], interface["PublicIpAddress"]
         options = spec.template.get("MetadataOptions") or {}
-        family = spec.instance_type.split(".")[0]
         return {
             "InstanceId": instance_id,
             "ImageId": spec.image,
@@ -249,9 +245,9 @@ class Ec2Records:
             "PublicDnsName": f"ec2-{public.replace('.', '-')}.compute-1.amazonaws.com" if public else "",
             "SourceDestCheck": True,
             "SecurityGroups": interface["Groups"],
-            "Architecture": "arm64" if "g" in family[2:] or family.startswith("a1") else "x86_64",
+            "Architecture": images.architecture_of_type(spec.instance_type),
             "RootDeviceType": "ebs",
-            "RootDeviceName": "/dev/xvda",
+            "RootDeviceName": images.root_device(spec.image),
             "Hypervisor": "xen",
             "Virtualization": "hvm",
             "Placement": {"AvailabilityZone": spec.zone, "Tenancy": "default"},

@@ -1,11 +1,13 @@
 """Build the template with sam and deploy it to the local stack, with the very commands that deploy it to AWS."""
 
+import contextlib
+import fcntl
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +38,8 @@ def deploy(
 ) -> Deployment:
     """Build (cached) and deploy the project's template; return the stack's outputs."""
     sam = find_sam(project)
-    home = Path(host.running.home)
-    build = home / "build" / stack
+    work = project / ".aws-sam" / "local"
+    build = work / stack
     values = {
         "Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Architecture": MACHINES.get(platform.machine().lower(), "x86_64"),
@@ -46,27 +48,29 @@ def deploy(
     overrides = [f"{name}={value}" for name, value in values.items()]
     environment = _environment(host)
     seconds = {}
-    progress("build", f"sam build {template}")
-    seconds["build"] = _run(
-        [
-            str(sam), "build", "--template-file", str(project / template), "--build-dir", str(build),
-            "--cached", "--cache-dir", str(home / "build" / "cache"), "--parallel",
-            "--parameter-overrides", *overrides,
-        ],
-        environment, project, progress, "build",
-    )  # fmt: skip
-    progress("deploy", f"sam deploy {stack}")
-    seconds["deploy"] = _run(
-        [
-            str(sam), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", stack,
-            "--resolve-s3", "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset",
-            "--no-fail-on-empty-changeset", "--region", host.running.region,
-            "--parameter-overrides", *overrides,
-        ],
-        environment, build, progress, "deploy",
-    )  # fmt: skip
-    note_stack(home, stack)
+    with _alone(work):
+        progress("build", f"sam build {template}")
+        command = [str(sam), "build", "--template-file", str(project / template), "--build-dir", str(build)]
+        command += ["--cached", "--cache-dir", str(work / "cache"), "--parallel"]
+        command += ["--parameter-overrides", *overrides]
+        seconds["build"] = _run(command, environment, project, progress, "build")
+        progress("deploy", f"sam deploy {stack}")
+        command = [str(sam), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", stack]
+        command += ["--resolve-s3", "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset"]
+        command += ["--no-fail-on-empty-changeset", "--region", host.running.region]
+        command += ["--parameter-overrides", *overrides]
+        seconds["deploy"] = _run(command, environment, build, progress, "deploy")
+    note_stack(Path(host.running.home), stack)
     return Deployment(stack=stack, outputs=stack_outputs(host, stack), seconds=seconds)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the build folder: sam keeps no order between two builds in one place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def find_sam(project: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Path:
@@ -79,14 +83,14 @@ def find_sam(project: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Pat
             return Path(candidate)
     raise LocalError(
         "sam (the AWS SAM CLI) was not found. Install it in an environment of its own, because it pins other library "
-        f"versions than the emulator:\n  python3 -m venv {own.parents[1]} && {own.parents[1]}/bin/pip install aws-sam-cli\n"
-        "or name one in NIGHTCREW_SAM."
+        f"versions than the emulator:\n  python3 -m venv {own.parents[1]}\n"
+        f"  {own.parent}/pip install aws-sam-cli\nor name one in NIGHTCREW_SAM."
     )
 
 
 def stack_outputs(host: Host, stack: str) -> dict[str, str]:
     """Return the outputs of a stack on the local host."""
-    import boto3  # noqa: PLC0415, TID251 - slow to import, needed by this call alone, and only for the local host
+    import boto3  # noqa: TID251 - slow to import, needed by this call alone, and only for the local host
 
     client = boto3.client(
         "cloudformation",
@@ -106,21 +110,23 @@ def _environment(host: Host) -> dict[str, str]:
     slower.
     """
     own = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("AWS_", "SAM_CLI_", "PYTHON"))}
-    return own | host.environment | {
-        "SAM_CLI_TELEMETRY": "0",
-        "SAM_CLI_POLL_DELAY": "0.2",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "PYTHONUNBUFFERED": "1",
-    }
+    return (
+        own
+        | host.environment
+        | {
+            "SAM_CLI_TELEMETRY": "0",
+            "SAM_CLI_POLL_DELAY": "0.2",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
-def _run(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, progress: Progress, phase: str
-) -> float:
+def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path, progress: Progress, phase: str) -> float:
     """Run one command, stream its lines, return how long it took. Raise with the last lines when it fails."""
-    from time import monotonic  # noqa: PLC0415 - a stopwatch, not a clock
+    from time import monotonic
 
     begun, lines = monotonic(), []
     with subprocess.Popen(
@@ -135,9 +141,9 @@ def _run(
     ) as process:
         for line in process.stdout or ():
             text = line.rstrip()
-            if text:
+            if text and "Uploading to" not in text:
                 lines.append(text)
-                progress(phase, text)
+                progress(phase, text.strip())
     if process.returncode:
         raise LocalError(f"sam {phase} failed. Its last lines:\n" + "\n".join(lines[-LAST_LINES:]))
     return monotonic() - begun

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from nightcrew.domain.job import Job
 from nightcrew.domain.run import Run
 from nightcrew.usecases.operate import Change, Difference, FieldChange
+from rich.console import RenderableType
+from rich.text import Text
+
 from nightcrew_cli.view import text
 from nightcrew_cli.view.tables import facts, table
 
@@ -100,8 +100,7 @@ def _field_line(change: FieldChange) -> Text:
 def _value(value: str | None) -> str:
     if value is None:
         return "(none)"
-    shown = text.printable(json.dumps(value, ensure_ascii=False) if "\n" in value else value)
-    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}…"
+    return text.short(json.dumps(value, ensure_ascii=False) if "\n" in value else value, _LONGEST_VALUE)
 
 
 def difference_data(difference: Difference) -> dict[str, object]:
@@ -119,7 +118,6 @@ def difference_data(difference: Difference) -> dict[str, object]:
 
 def tick_table(ticks: Sequence[tuple[str, datetime]], timezones: Mapping[str, str], now: datetime) -> RenderableType:
     rows = [
-        (text.local_moment(tick, timezones[name]), text.moment(tick), text.ago(tick, now), name)
-        for name, tick in ticks
+        (text.local_moment(tick, timezones[name]), text.moment(tick), text.ago(tick, now), name) for name, tick in ticks
     ]
     return table(("LOCAL", "UTC", "WHEN", "JOB"), rows)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from nightcrew.adapters.codec import encode
 from nightcrew.domain import tags
 from nightcrew.domain.job import Job
 from nightcrew.domain.plan import LaunchRequest
 from nightcrew.usecases.operate import Change, Difference
-from nightcrew_cli.prices import PriceBook
+from rich.console import RenderableType
+from rich.text import Text
+
 from nightcrew_cli.preview import Estimate, Preview
+from nightcrew_cli.prices import PriceBook
 from nightcrew_cli.view import jobs, text
 from nightcrew_cli.view.tables import facts, heading, table
 
@@ -107,7 +107,7 @@ def _tags(request: LaunchRequest) -> list[tuple[str, str]]:
 def _costs(plan: JobPlan, prices: PriceBook) -> list[RenderableType]:
     rows = [(item.label, text.span(item.duration), _range(item)) for item in plan.estimates]
     region = plan.region or "no Region known"
-    note = f"estimated: on-demand, {region}, prices of {prices.date}, without disk; Spot costs less, how much is not known here"
+    note = f"estimated: on-demand, {region}, prices of {prices.date}, without disk; Spot costs less, by an unknown part"
     return [table(("", "WORKER TIME>", "USD>"), rows), Text(note, style="dim")]
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from nightcrew.domain.run import Attempt, Run
 from rich.text import Text
 
-from nightcrew.domain.run import Attempt, Run
 from nightcrew_cli.clock import Clock
 from nightcrew_cli.view import text
 
@@ -58,7 +58,7 @@ class Progress:
         phase = f"{run.status} {len(run.attempts)}"
         if phase != self._said:
             self._said, self._since = phase, self.clock.now()
-            if self._live is None and not self.quiet:
+            if self._live is None and not self.quiet and not run.status.is_terminal:
                 self.err.print(Text(_phase(run), style="dim"), soft_wrap=True)
         self._run = run
 
@@ -69,14 +69,25 @@ class Progress:
 
     def line(self, line: str) -> None:
         """Print a line of the log, as text and nothing else."""
-        console = self._screen if self._live is not None and self.out.is_terminal else self.out
-        console.print(Text(line), soft_wrap=True)
+        if self._live is not None and self.out.is_terminal:
+            self.out.print(Text(line), soft_wrap=True)
+        else:
+            self._write(self.out, line)
+
+    def line_aside(self, line: str) -> None:
+        """Print a line of the log beside an answer that is JSON."""
+        self._write(self.err, line)
+
+    @staticmethod
+    def _write(console: Console, line: str) -> None:
+        console.file.write(f"{line}\n")
+        console.file.flush()
 
     def _line(self) -> Text:
         if self._run is None or self._since is None:
             return Text("")
         line = text.status(self._run.status)
-        line.append(f" {text.clock(self.clock.now() - self._since)}", style="default")
+        line.append(f" {text.clock(self.clock.now() - self._since)}")
         total = f" · {text.clock(self.clock.now() - self._run.created_at)} since the start"
         usual = f" · usually {text.span(self.usual)}" if self.usual else ""
         return line.append(total + usual, style="dim")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from nightcrew.domain.job import CapacityType
 from nightcrew.domain.plan import Refusal
 from nightcrew.domain.run import Attempt, Run
+from rich.console import RenderableType
+from rich.text import Text
+
 from nightcrew_cli.prices import PriceBook
 from nightcrew_cli.view import text
 from nightcrew_cli.view.tables import facts, heading, table
@@ -23,7 +23,7 @@ def run_table(runs: Iterable[Run], now: datetime) -> RenderableType:
 
 def _row(run: Run, now: datetime) -> Sequence[str | Text]:
     worker = run.attempt.worker if run.attempt else None
-    why = f"{text.outcome(run.outcome)}: {text.printable(run.message)}" if run.outcome else ""
+    why = text.short(f"{text.outcome(run.outcome)}: {run.message}", 60) if run.outcome else ""
     return (
         run.run_id,
         text.status(run.status),
@@ -140,4 +140,6 @@ def estimate(run: Run, now: datetime, prices: PriceBook, region: str) -> str:
     if len(known) < len(costs):
         return "unknown: the price list lacks this instance type or Region"
     bound = "at most " if is_bound else ""
-    return f"{bound}{text.dollars(sum(known))} estimated (on-demand, {region}, prices of {prices.date}, disk not counted)"
+    return (
+        f"{bound}{text.dollars(sum(known))} estimated (on-demand, {region}, prices of {prices.date}, disk not counted)"
+    )

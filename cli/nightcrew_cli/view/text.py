@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from rich.text import Text
-
 from nightcrew.domain.run import Outcome, Run, RunStatus
+from rich.text import Text
 
 _LOOKS = {
     RunStatus.LAUNCHING: ("◌", "cyan"),
@@ -27,7 +26,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 def status(run_status: RunStatus) -> Text:
     """One word with a sign and a colour; the word alone says everything."""
     sign, style = _LOOKS[run_status]
-    return Text(f"{sign} {run_status}", style=style)
+    return Text().append(f"{sign} {run_status}", style=style)
 
 
 def outcome(value: Outcome | None) -> str:
@@ -107,3 +106,9 @@ def verdict(run: Run, now: datetime) -> Text:
 def printable(text: str) -> str:
     """The text without anything that a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def short(text: str, longest: int) -> str:
+    """The text as one printable line, cut where a table would become hard to read."""
+    line = printable(text)
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -118,8 +118,16 @@ def refusal_kind(code: str) -> RefusalKind:
 
 
 def is_ambiguous(error: BotoCoreError | ClientError) -> bool:
-    """Whether the call may have been carried out although it failed: no answer, or an internal error."""
-    return not isinstance(error, ClientError) or code_of(error) in AMBIGUOUS
+    """Whether the call may have been carried out although it failed: no answer, or an internal error.
+
+    What nobody knows is a definite refusal only as long as AWS blames the request for it: the answer of a
+    gateway in between, say 502, has a code of its own.
+    """
+    if not isinstance(error, ClientError):
+        return True
+    code = code_of(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code in AMBIGUOUS or (status >= 500 and refusal_kind(code) is RefusalKind.CONFIGURATION)
 
 
 def end_cause(state_reason_code: str) -> EndCause:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 from nightcrew.domain.run import Trigger
@@ -30,15 +30,22 @@ def parse_tick(payload: Mapping[str, Any]) -> Tick:
         job, revision, time = payload["job"], payload["revision"], payload["scheduled_time"]
         scheduled_at = datetime.fromisoformat(time)
         trigger = Trigger(payload.get("trigger", Trigger.SCHEDULE))
-    except (KeyError, TypeError, ValueError) as error:
+        # One tick has one name: the run id is made of the time as it is in UTC.
+        in_utc = scheduled_at.astimezone(UTC)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise EnvelopeError(f"not a tick: {error!r}; expected job, revision and scheduled_time") from error
     if not isinstance(job, str) or not isinstance(revision, str) or scheduled_at.tzinfo is None:
         raise EnvelopeError("not a tick: job and revision are texts, scheduled_time has a time zone")
-    return Tick(job=job, revision=revision, scheduled_at=scheduled_at, trigger=trigger)
+    return Tick(job=job, revision=revision, scheduled_at=in_utc, trigger=trigger)
 
 
 def parse_facts(envelope: Mapping[str, Any]) -> tuple[Fact, ...]:
-    """Return what an EventBridge envelope says about instances or runs; nothing for what is not ours to know."""
+    """Return what an EventBridge envelope says about instances or runs; nothing for what is not ours to know.
+
+    Raises EnvelopeError for what is no envelope at all.
+    """
+    if not isinstance(envelope, Mapping):
+        raise EnvelopeError(f"not an envelope of EventBridge: {type(envelope).__name__} instead of an object")
     detail = envelope.get("detail")
     if not isinstance(detail, Mapping):
         return ()
@@ -73,7 +80,9 @@ def _ec2_facts(kind: str, detail: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 
 def _object_facts(detail: Mapping[str, Any]) -> tuple[Fact, ...]:
-    found = _RESULT_KEY.fullmatch(str(detail.get("object", {}).get("key", "")))
+    created = detail.get("object")
+    key = created.get("key") if isinstance(created, Mapping) else None
+    found = _RESULT_KEY.fullmatch(key) if isinstance(key, str) else None
     return (ResultAnnounced(found[1]),) if found else ()
 
 
@@ -81,7 +90,9 @@ def _health_facts(detail: Mapping[str, Any]) -> tuple[Fact, ...]:
     if detail.get("service") != "EC2":
         return ()
     text = f"AWS Health: {detail.get('eventTypeCode', 'event')} starting {detail.get('startTime', 'unknown')}"
-    ids = [entity.get("entityValue") for entity in detail.get("affectedEntities", [])]
+    entities = detail.get("affectedEntities")
+    listed = entities if isinstance(entities, list) else []
+    ids = [entity.get("entityValue") for entity in listed if isinstance(entity, Mapping)]
     return tuple(Advice(instance_id, text) for instance_id in ids if _is_instance_id(instance_id))
 
 

@@ -45,16 +45,13 @@ class S3Exchange:
     def result(self, attempt: Attempt) -> Result | None:
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix(attempt)}result.json")
-            document = json.loads(answer["Body"].read(RESULT_LIMIT))
+            return _result(answer["Body"].read(RESULT_LIMIT))
         except ClientError as error:
             if aws_errors.code_of(error) in aws_errors.NOT_FOUND:
                 return None
             raise UnreadableError(f"result of {attempt.launch}: {aws_errors.message_of(error)}") from error
         except BotoCoreError as error:
             raise UnreadableError(f"result of {attempt.launch}: {error}") from error
-        except ValueError:
-            return None  # Not JSON: whatever wrote it, it is no result.
-        return parse_result(document) if isinstance(document, dict) else None
 
     def prefix(self, attempt: Attempt) -> str:
         """Return where this attempt's worker writes. Raises ValueError when it has none."""
@@ -113,6 +110,15 @@ class S3Exchange:
         return [
             (item["Key"], item["Size"], item["LastModified"]) for page in pages for item in page.get("Contents", [])
         ]
+
+
+def _result(content: bytes) -> Result | None:
+    """Return the result, or None for anything else: a worker is the user's machine and may write what it likes."""
+    try:
+        document = json.loads(content)
+        return parse_result(document) if isinstance(document, dict) else None
+    except (RecursionError, TypeError, ValueError):
+        return None
 
 
 def _roster(run: Run, attempt: Attempt, worker: Worker) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from nightcrew.adapters import aws_errors
 from nightcrew.domain.job import CapacityType
 from nightcrew.domain.plan import LaunchRequest, Pool, Refusal, RefusalKind
+from nightcrew.domain.result import one_line
 from nightcrew.domain.run import Worker
 from nightcrew.usecases.errors import AmbiguousLaunchError
 from nightcrew.usecases.ports import LaunchRefused
@@ -100,15 +102,13 @@ def _refused_call(request: LaunchRequest, error: BotoCoreError | ClientError) ->
             f"launch {request.launch}: {aws_errors.message_of(error)}; it may have succeeded and is repeated as it is"
         ) from error
     code = aws_errors.code_of(error)
-    said = error.response.get("Error", {}).get("Message", "")
+    said = one_line(error.response.get("Error", {}).get("Message", ""))
     return LaunchRefused(aws_errors.refusal_kind(code), (Refusal("all pools", code, said),))
 
 
 def _refused_pools(errors: list[Any]) -> LaunchRefused:
     """No instance, and a reason for each pool: the launch is only as hopeless as its most hopeful pool."""
-    refusals = tuple(
-        Refusal(_pool_name(error), error.get("ErrorCode", ""), error.get("ErrorMessage", "")) for error in errors
-    )
+    refusals = tuple(_refusals(errors))
     kinds = Counter(aws_errors.refusal_kind(refusal.code) for refusal in refusals)
     for kind in (RefusalKind.THROTTLED, RefusalKind.CAPACITY, RefusalKind.QUOTA, RefusalKind.PERMISSION):
         if kinds[kind]:
@@ -116,6 +116,16 @@ def _refused_pools(errors: list[Any]) -> LaunchRefused:
     # A fleet of type instant may answer with nothing at all: no capacity is the only sense it can have.
     kind = RefusalKind.CONFIGURATION if refusals else RefusalKind.CAPACITY
     return LaunchRefused(kind, refusals)
+
+
+def _refusals(errors: list[Any]) -> Iterator[Refusal]:
+    """The record keeps every refusal and may not grow beyond 400 KB: each answer is spelled out once, and bounded."""
+    said: set[str] = set()
+    for error in errors:
+        code = error.get("ErrorCode", "")
+        message = "" if code in said else one_line(error.get("ErrorMessage", ""))
+        said.add(code)
+        yield Refusal(_pool_name(error), code, message)
 
 
 def _pool_name(error: Any) -> str:

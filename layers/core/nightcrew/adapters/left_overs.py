@@ -50,8 +50,8 @@ class Ec2LeftOvers:
                 self.client.delete_volume(VolumeId=resource_id)
             else:
                 self.client.delete_network_interface(NetworkInterfaceId=resource_id)
-        except ClientError as error:
-            code = aws_errors.code_of(error)
+        except (BotoCoreError, ClientError) as error:
+            code = aws_errors.code_of(error) if isinstance(error, ClientError) else ""
             if code in aws_errors.NOT_FOUND:
                 return EndReport(EndStatus.ENDED)
             status = EndStatus.DENIED if code in aws_errors.DENIED else EndStatus.FAILED

@@ -11,7 +11,13 @@ from nightcrew.adapters import aws_errors
 
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidIdentityToken"})
 INVALID_CREDENTIALS = frozenset(
-    {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidAccessKeyId", "AuthFailure"}
+    {
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+        "AuthFailure",
+    }
 )
 NO_RESOURCE = frozenset({"ResourceNotFoundException", "NoSuchKey", "404"})
 NO_STACK = frozenset({"ValidationError"})

@@ -43,8 +43,12 @@ class DynamoRuns:
     def get_many(self, run_ids: Iterable[str]) -> Mapping[str, Run | None]:
         found: dict[str, Run | None] = dict.fromkeys(run_ids)
         for item in self.table.batch_get(run_key(run_id) for run_id in list(found)):
-            run = _run(item)
-            found[run.run_id] = run
+            run_id = item["pk"]["S"].removeprefix("RUN#")
+            try:
+                found[run_id] = _run(item)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                # Unknown, which is not the same as absent, and no reason to leave all the others unread.
+                del found[run_id]
         return found
 
     def save(self, run: Run) -> Run:
@@ -93,7 +97,7 @@ class DynamoRuns:
         )
         run_ids = [row["pk"]["S"].removeprefix("RUN#") for row in islice(rows, limit)]
         found = self.get_many(run_ids)
-        return [run for run_id in run_ids if (run := found[run_id]) is not None]
+        return [run for run_id in run_ids if (run := found.get(run_id)) is not None]
 
     def _item(self, run: Run) -> Item:
         item: dict[str, Any] = {

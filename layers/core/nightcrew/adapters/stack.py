@@ -65,7 +65,9 @@ def read_outputs(client: CloudFormationClient, stack: str, *, where: str, deploy
     missing = [output for output in _OUTPUTS.values() if not outputs.get(output)]
     status = found["StackStatus"]
     if missing and status not in _READY:
-        raise OperatorError(f"stack {stack!r} in {where} is not ready: {status}", "try again when it is complete", deploy)
+        raise OperatorError(
+            f"stack {stack!r} in {where} is not ready: {status}", "try again when it is complete", deploy
+        )
     if missing:
         raise OperatorError(
             f"stack {stack!r} in {where} is not a Nightcrew stack of this version: it lacks {', '.join(missing)}",

@@ -104,7 +104,10 @@ class Ec2Workers:
         if code not in aws_errors.DENIED:
             return EndReport(EndStatus.FAILED, message)
         # A permission that depends on tags is refused once the tags of a dead instance have faded.
-        seen = self.describe([instance_id]).get(instance_id)
+        try:
+            seen = self.describe([instance_id]).get(instance_id)
+        except UnreadableError:
+            return EndReport(EndStatus.DENIED, message)
         if seen is None or seen.state.is_gone:
             return ENDED
         return EndReport(EndStatus.DENIED, message)

@@ -164,14 +164,10 @@ class Operate:
         before = self.jobs.current(job.name)
         found = self.schedules.get(job.name)
         fields = field_changes(before.to_json() if before else {}, job.to_json())
-        if before is None:
-            record = Change.CREATE
-        else:
-            record = Change.NONE if before.revision == job.revision else Change.UPDATE
         return Difference(
             name=job.name,
             job=job,
-            record=record,
+            record=_record_change(before, job),
             schedule=_schedule_change(found, desired_schedule(job, self.target)),
             fields=fields,
             before=before,
@@ -212,6 +208,12 @@ class Operate:
             self.schedules.put(wanted, exists=difference.schedule is Change.UPDATE)
 
 
+def _record_change(before: Job | None, job: Job) -> Change:
+    if before is None:
+        return Change.CREATE
+    return Change.NONE if before.revision == job.revision else Change.UPDATE
+
+
 def _schedule_change(found: ScheduleRecord | None, wanted: ScheduleRecord | None) -> Change:
     if found == wanted:
         return Change.NONE
@@ -224,9 +226,7 @@ def field_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[
     """Return every leaf that differs between two JSON objects, in the order of the new one."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     paths = [*new, *(path for path in old if path not in new)]
-    return tuple(
-        FieldChange(path, old.get(path), new.get(path)) for path in paths if old.get(path) != new.get(path)
-    )
+    return tuple(FieldChange(path, old.get(path), new.get(path)) for path in paths if old.get(path) != new.get(path))
 
 
 def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, str]]:

@@ -2,28 +2,25 @@
 
 from importlib import resources
 
-# The first line that does anything limits the machine's life: nothing that fails later can take that back.
-# The rest, up to the heredoc, is for the moment when the machine is shut down by others. cloud-init's unit does not
-# pass the news on to user scripts (KillMode=process) before the network is gone; a scope of our own is told in time.
-# Whether it can be had is tried first, for without it there is only less to save.
+# The first command limits the life of the machine to a short one. A stage 1 that works makes it longer, though never
+# longer than MaxWorkerHours.
+# The scope is for the moment when the machine is shut down by others. cloud-init's unit does not pass the news on to
+# user scripts (KillMode=process) before the network is gone; a scope of our own is told in time. Whether it can be had
+# is tried first, for without it there is only less to save.
 USER_DATA_HEADER = """\
 #!/bin/bash
+shutdown -P +15
+python3 -Ic 'import sys; sys.exit(sys.version_info < (3, 9))' || exec shutdown -P now
 export NIGHTCREW_CEILING=$((${MaxWorkerHours} * 60))
-shutdown -P +$NIGHTCREW_CEILING
 export NIGHTCREW_BUCKET='${Bucket}' NIGHTCREW_WORKER_ROLE_ID='${WorkerRole.RoleId}' AWS_REGION='${AWS::Region}'
 scope=
 if grep -Eqs 'cloud-(init|final)' /proc/self/cgroup; then
   scope='systemd-run --quiet --scope --property=After=network-online.target'
   $scope true || scope=
 fi
-shopt -s execfail
 exec $scope python3 -I - <<'BOOTSTRAP'
 """
-# Reached only when there is no python3.
-USER_DATA_FOOTER = """\
-BOOTSTRAP
-shutdown -P now
-"""
+USER_DATA_FOOTER = "BOOTSTRAP\n"
 
 
 def bootstrap_source() -> str:

@@ -24,7 +24,7 @@ import urllib.request
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-SHORT_LIFE = 15  # minutes for a worker that cannot read its deadline
+SHORT_LIFE = 15  # minutes for a worker that cannot read its deadline: what the shell armed before us is left as it is
 MARGIN = 2  # minutes past the deadline: the control plane acts first, the timer only if it does not
 POLL = 3.0
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
@@ -221,17 +221,15 @@ def check_roster(roster: dict[str, Any], tags: dict[str, str | None], instance_i
 def work() -> bool:
     """Return whether the machine is left to others to stop."""
     booted_at = time.time()
-    # Before the first word to the network, which may hang: rather a life too short for the job than one too long.
-    limit_life(booted_at + (SHORT_LIFE - MARGIN) * 60)
     metadata = Metadata()
     deadline = parse_time(metadata.get("tags/instance/nightcrew:deadline"))
     if deadline is None:
         say(f"no readable deadline: this worker lives for {SHORT_LIFE} min")
-        deadline = clock.now() + (SHORT_LIFE - MARGIN) * 60
-    if deadline <= clock.now():
+    elif deadline <= clock.now():
         raise UnexpectedWorkerError("its deadline has passed")
+    else:
+        limit_life(deadline)
     offset = clock.offset
-    limit_life(deadline)
     instance_id = str(metadata.get("instance-id"))
     tags = {name: metadata.get("tags/instance/nightcrew:" + name) for name in ("launch", "run", "attempt")}
     say(f"worker {instance_id} of run {tags['run']}, attempt {tags['attempt']}, waits for its roster")
@@ -240,11 +238,14 @@ def work() -> bool:
     bucket = Bucket(metadata)
     roster = await_roster(bucket, tags["launch"])
     check_roster(roster, tags, instance_id)
-    if clock.offset != offset:
+    booted_at += clock.offset
+    if deadline is None:
+        deadline = booted_at + (SHORT_LIFE - MARGIN) * 60
+    elif clock.offset != offset:
         limit_life(deadline)
     deadline = min(deadline, parse_time(roster["deadline"]) or deadline)
     prefix = f"workers/{os.environ['NIGHTCREW_WORKER_ROLE_ID']}:{instance_id}/{tags['launch']}/"
-    worker = Worker(instance_id, booted_at + clock.offset, deadline, metadata, bucket, prefix, roster)
+    worker = Worker(instance_id, booted_at, deadline, metadata, bucket, prefix, roster)
     # Stage 2 imports this stage by the name it has in the package.
     this, program = sys.modules[__name__], types.ModuleType("nightcrew.worker.program")
     this.__dict__["bootstrap"] = this

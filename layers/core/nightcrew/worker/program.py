@@ -60,7 +60,7 @@ UPLOADS, PART_UPLOADS, PART, PARTS = 8, 4, 64 * MIB, 10_000
 CHUNK = 256 * KIB
 GIVE_UP = 16  # failed uploads after which the rest is not tried: each of them has used up its patience
 NOTED = 20  # lines in the log about one kind of trouble with outputs
-REQUEST_PATIENCE, LOG_PATIENCE, RESULT_PATIENCE = 90.0, 20.0, 1800.0
+REQUEST_PATIENCE, LOG_END_PATIENCE, RESULT_PATIENCE = 90.0, 60.0, 1800.0
 
 Kept = TypeVar("Kept")
 
@@ -343,7 +343,7 @@ class Log:
             # Our own lines are few.
             self._head_left = LOG_HEAD
 
-    def flush(self, patience: float = LOG_PATIENCE) -> None:
+    def flush(self, patience: float) -> None:
         """Send what is new, or the last part again."""
         with self._sending:
             while self._send_part(patience):
@@ -381,7 +381,7 @@ class Log:
             early = now - began < EARLY and self._is_new()
             if early or now - self._sent_at >= HEARTBEAT:
                 try:
-                    self.flush()
+                    self.flush(patience=0)  # the next round is the next try
                 except StorageError as error:
                     say(f"the log could not be sent: {error}")
 
@@ -590,6 +590,7 @@ class Command:
                 if number == signal.SIGKILL:
                     self._send(number)  # to those that were born meanwhile
                 time.sleep(min(0.05, TICK))
+        bury_orphans(self._process.pid)
         # What still writes now cannot be ended, and need not be heard.
         self._reader.join(timeout=5)
 
@@ -744,7 +745,7 @@ class Attempt:
         self._log.start()
         ending = self._make_ending()
         self._log.note(f"{ending.outcome}: {ending.message}")
-        self._log.finish(max(5.0, min(60.0, self._seconds_left())))
+        self._log.finish(min(LOG_END_PATIENCE, max(5.0, self._seconds_left())))
         written = self._write_result(ending)
         # A Spot machine that EC2 takes back in its first hour is free of charge, unless it ends itself.
         return written and (self._is_reclaimed or self._roster["on_finish"] == "stop")
@@ -769,12 +770,12 @@ class Attempt:
             self._check_deadline()
             if self._stop:
                 return Ending(*self._stop)
+            self._log.note("starting the command")  # before it can say anything itself
             command = Command(self._roster["command"], self._environment(), self._work, self._log)
         except (AttemptError, OSError, ValueError, tarfile.TarError) as error:
             # ValueError: a null character in the command or its environment.
             return Ending("start_failed", one_line(f"could not start: {error}"))
         self._started_at = clock.now()
-        self._log.note("command started")
         ending = self._see_through(command)
         self._ended_at = clock.now()
         self._log.close_output()
@@ -842,7 +843,9 @@ class Attempt:
         ending = command.ending()
         if stop is None and ending.exit_code == 128 + signal.SIGTERM:
             # Somebody else ended it. If that was the shutdown of the machine, we are told as well.
-            time.sleep(TERM_ECHO)
+            end = time.monotonic() + TERM_ECHO
+            while self._stop is None and time.monotonic() < end:
+                time.sleep(TICK)
             stop = self._stop
         return ending._replace(outcome=stop.outcome, message=stop.message) if stop else ending
 
