@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
+from hypothesis import HealthCheck, settings
 from moto import mock_aws
 from nightcrew.adapters.exchange import S3Exchange
 from nightcrew.adapters.job_store import DynamoJobs
@@ -19,10 +22,28 @@ REGION = "eu-west-1"
 BUCKET = "exchange"
 ROLE = "AROAROLE"
 
+# How long an example takes says more of the machine than of the code.
+steady = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@cache
+def client(service: str) -> Any:
+    """A client that never asks twice; made once, because most of its cost is reading the service's description.
+
+    Its credentials open nothing: a call that escapes the emulation fails.
+    """
+    return boto3.client(
+        service,
+        region_name=REGION,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
+    )
+
 
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that open nothing: a call that escapes the emulation fails."""
+    """The same for clients that the code under test makes."""
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -41,13 +62,12 @@ def aws() -> Iterator[None]:
 @pytest.fixture
 def table(aws: None) -> Table:
     """The table as the template makes it."""
-    client = boto3.client("dynamodb", region_name=REGION)
     made = resource("Table")
-    client.create_table(
+    client("dynamodb").create_table(
         TableName="records",
         **{name: made[name] for name in ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")},
     )
-    return Table(client, "records")
+    return Table(client("dynamodb"), "records")
 
 
 @pytest.fixture
@@ -62,9 +82,8 @@ def jobs(table: Table) -> DynamoJobs:
 
 @pytest.fixture
 def exchange(aws: None) -> S3Exchange:
-    client = boto3.client("s3", region_name=REGION)
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return S3Exchange(client, BUCKET, ROLE)
+    client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return S3Exchange(client("s3"), BUCKET, ROLE)
 
 
 def item_of(table: Table, key: dict[str, Any]) -> dict[str, Any]:

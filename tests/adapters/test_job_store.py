@@ -168,9 +168,7 @@ def test_an_expectation_that_cannot_be_written_is_told(jobs: DynamoJobs) -> None
 # ---- What is due -------------------------------------------------------------------------------------------
 
 
-def test_what_is_longest_due_comes_first_and_what_is_not_due_does_not_come(
-    jobs: DynamoJobs, runs: DynamoRuns
-) -> None:
+def test_what_is_longest_due_comes_first_and_what_is_not_due_does_not_come(jobs: DynamoJobs, runs: DynamoRuns) -> None:
     for name, minutes in (("b-job", 5), ("a-job", 9), ("c-job", 2), ("later-job", -9)):
         runs.create(make_run(make_job(name=name), updated_at=NOW - timedelta(minutes=minutes)))
     jobs.put(scheduled(), NOW - timedelta(days=2))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sys
 from typing import Any
 
 import pytest
@@ -40,8 +40,9 @@ def functions(
 ) -> Functions:
     monkeypatch.setattr(handler_module("launcher"), "use_case", world.launcher)
     monkeypatch.setattr(handler_module("lifecycle"), "use_case", world.watch)
-    sweeps: Callable[[], Any] = lambda: {"due": world.due_sweep(), "inventory": world.inventory_sweep()}
-    monkeypatch.setattr(handler_module("reaper"), "sweeps", sweeps)
+    monkeypatch.setattr(
+        handler_module("reaper"), "sweeps", lambda: {"due": world.due_sweep(), "inventory": world.inventory_sweep()}
+    )
     return Functions(world, capsys)
 
 
@@ -51,7 +52,7 @@ def echo_logs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Echo(logging.StreamHandler[Any]):
         def emit(self, record: logging.LogRecord) -> None:
-            print(self.format(record))
+            sys.stdout.write(f"{self.format(record)}\n")
 
     for name in ("launcher", "lifecycle", "reaper"):
         logger = handler_module(name).logger

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from nightcrew.usecases.errors import NightcrewError
 
 from tests.functions.conftest import Functions
 from tests.functions.handlers import NAMES, ROOT, read_event
@@ -36,10 +38,8 @@ def test_a_function_answers_its_event_file_as_expected(functions: Functions, nam
 
 @pytest.mark.parametrize("name", [name for name in FILES if not EXPECTED[name].get("stack")])
 def test_an_event_that_needs_no_stack_asks_nothing_of_the_world(functions: Functions, name: str) -> None:
-    try:
+    with contextlib.suppress(ValueError, NightcrewError):
         functions(name.split("/")[0], read_event(name))
-    except Exception as error:
-        assert type(error).__name__ == EXPECTED[name]["answer"].get("errorType"), error
 
     assert functions.world.calls == []
 

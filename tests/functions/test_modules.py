@@ -46,16 +46,14 @@ def test_a_handler_stays_under_sixty_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_function_without_its_variables_says_which_one_is_missing(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_without_its_variables_says_which_one_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in list(os.environ):
         if variable.startswith("NIGHTCREW_"):
             monkeypatch.delenv(variable)
     module = handler_module(name)
     build = module.sweeps if name == "reaper" else module.use_case
 
-    with pytest.raises(Exception, match="NIGHTCREW_[A-Z_]+ is not set") as raised:
+    with pytest.raises(Exception, match=r"NIGHTCREW_[A-Z_]+ is not set") as raised:
         build()
 
     assert raised.typename == "SettingsError"

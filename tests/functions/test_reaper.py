@@ -68,8 +68,8 @@ def test_a_worker_that_may_not_be_ended_makes_the_sweep_incomplete(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     functions.world.instances["i-0000dead"] = STRAY
-    denied: Any = lambda ids: {i: EndReport(EndStatus.DENIED, "UnauthorizedOperation") for i in ids}
-    monkeypatch.setattr(functions.world, "terminate", denied)
+    denied = EndReport(EndStatus.DENIED, "UnauthorizedOperation")
+    monkeypatch.setattr(functions.world, "terminate", lambda ids: dict.fromkeys(ids, denied))
 
     with pytest.raises(SweepError, match="i-0000dead: denied: UnauthorizedOperation"):
         functions("reaper", {"sweep": "inventory"})
@@ -115,9 +115,7 @@ def test_a_sweep_that_cannot_read_aws_leaves_no_sign_of_completion(functions: Fu
 
 @pytest.mark.filterwarnings("ignore:No application metrics to publish")
 @pytest.mark.parametrize("payload", [{}, {"sweep": None}, {"sweep": "attic"}])
-def test_an_unknown_sweep_is_an_error_and_no_sign_of_completion(
-    functions: Functions, payload: dict[str, Any]
-) -> None:
+def test_an_unknown_sweep_is_an_error_and_no_sign_of_completion(functions: Functions, payload: dict[str, Any]) -> None:
     with pytest.raises(SweepError, match="use 'due' or 'inventory'"):
         functions("reaper", payload)
 

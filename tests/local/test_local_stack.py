@@ -86,6 +86,31 @@ def test_the_same_token_launches_once_and_a_changed_request_is_refused(stack: Lo
     assert code_of(error) == "IdempotentParameterMismatch"
 
 
+def test_run_instances_counts_its_token_per_zone_and_refuses_a_dead_one(stack: LocalStack) -> None:
+    ec2 = stack.client("ec2")
+
+    def run(zone: str) -> str:
+        answer = ec2.run_instances(
+            ImageId="ami-12345678",
+            InstanceType="m7g.large",
+            MinCount=1,
+            MaxCount=1,
+            Placement={"AvailabilityZone": zone},
+            ClientToken="token-run",
+        )
+        return str(answer["Instances"][0]["InstanceId"])
+
+    first, again, elsewhere = run("us-east-1a"), run("us-east-1a"), run("us-east-1b")
+
+    assert first == again
+    assert first != elsewhere
+    ec2.terminate_instances(InstanceIds=[first, elsewhere])
+    stack.wait_for_state(first, "terminated")
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        run("us-east-1a")
+    assert code_of(error) == "IdempotentInstanceTerminated"
+
+
 def test_dry_pools_are_passed_over_and_told(stack: LocalStack) -> None:
     stack.control.faults(pools=[{"instance_type": "c7g.large"}, {"zone": "us-east-1b", "available": 1}])
     overrides = [{"InstanceType": "c7g.large"}, {"InstanceType": "m7g.large", "AvailabilityZone": "us-east-1b"}]
@@ -98,6 +123,26 @@ def test_dry_pools_are_passed_over_and_told(stack: LocalStack) -> None:
     assert stack.describe(instance_id)["Placement"]["AvailabilityZone"] == "us-east-1b"
     assert {error["ErrorCode"] for error in answer["Errors"]} == {"InsufficientInstanceCapacity"}
     assert len(answer["Errors"]) == 2
+
+
+def test_a_pool_that_cannot_boot_the_image_is_an_error_of_its_own(stack: LocalStack) -> None:
+    overrides = [{"InstanceType": "m7i.large"}, {"InstanceType": "m7g.large"}]
+
+    answer = stack.launch(LaunchTemplateConfigs=[stack.template_config(*overrides)])
+
+    assert [part["InstanceType"] for part in answer["Instances"]] == ["m7g.large"]
+    assert [error["ErrorCode"] for error in answer["Errors"]] == ["InvalidParameterValue"]
+
+
+def test_any_image_of_the_users_own_can_be_described(stack: LocalStack) -> None:
+    ec2 = stack.client("ec2")
+
+    found = ec2.describe_images(ImageIds=["ami-0123456789abcdefa"])["Images"]
+
+    assert found[0]["RootDeviceName"] == "/dev/xvda"
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        ec2.describe_images(ImageIds=["ami-00000000000000000"])
+    assert code_of(error) == "InvalidAMIID.NotFound"
 
 
 def test_a_spot_interruption_is_announced_and_carried_out(stack: LocalStack) -> None:
@@ -262,6 +307,15 @@ def test_events_can_be_lost_and_repeated(stack: LocalStack) -> None:
     assert stack.states_told(instance_id) == ["running", "running"]
     fates = [event["fate"] for event in stack.control.events(after=before)]
     assert fates == ["drop", "duplicate"]
+
+
+def test_an_event_of_another_service_can_be_emitted(stack: LocalStack) -> None:
+    before = stack.control.events()[-1]["number"]
+
+    stack.control.emit("aws.health", "AWS Health Event", {"service": "EC2"}, resources=["i-1"])
+
+    event = stack.control.events(after=before)[0]
+    assert (event["source"], event["detail"]) == ("aws.health", {"service": "EC2"})
 
 
 def test_an_answer_can_be_lost_after_the_call_acted(stack: LocalStack) -> None:

@@ -1,6 +1,8 @@
 """The small parts of the local host, each on its own."""
 
+import io
 import json
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from nightcrew_cli.local import policies
 from nightcrew_cli.local.events import EventRelay
 from nightcrew_cli.local.faults import Faults
 from nightcrew_cli.local.function_launcher import shared
+from nightcrew_cli.local.functions import LayerFolders
 from nightcrew_cli.local.schedules import next_time
 from nightcrew_cli.local.settings import local_home
 from nightcrew_cli.local.tokens import TokenLedger, TokenMismatchError
@@ -120,20 +123,21 @@ def test_user_data_is_read_in_base64_or_plain() -> None:
 
 
 def test_equal_layers_are_unpacked_once(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    layers = []
-    for name in ("one", "two"):
-        layer = tmp_path / name / "layer_0"
-        (layer / "python").mkdir(parents=True)
-        layer.with_suffix(".zip").write_bytes(b"the same")
-        layers.append(layer)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as content:
+        content.writestr("python/package.py", "x = 1")
+    folders = LayerFolders(tmp_path / "layers")
+    unpacked = []
+    for name in ("first", "second"):
+        with zipfile.ZipFile(io.BytesIO(folders.pointer_to(archive.getvalue()))) as pointer:
+            pointer.extractall(tmp_path / name)
+        unpacked.append(Path(shared(str(tmp_path / name))))
 
-    first, second = (shared(layer, cache) for layer in layers)
+    first, second = unpacked
 
     assert first == second
-    assert (first / "python").is_dir()
-    assert not layers[1].exists()
+    assert (first / "python" / "package.py").is_file()
+    assert shared(str(tmp_path)) == str(tmp_path)
 
 
 def test_the_folder_of_the_local_stack_can_be_chosen(tmp_path: Path) -> None:

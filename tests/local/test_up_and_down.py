@@ -32,7 +32,11 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def start_runaway(host: Host) -> str:
     """Launch a worker whose processes ignore SIGTERM and leave their session; return its id."""
     stack = LocalStack(host, Deployment(stack="", outputs={}, seconds={}))
-    data = {"UserData": base64.b64encode(RUNAWAY.encode()).decode(), "InstanceType": "m7g.large"}
+    data = {
+        "UserData": base64.b64encode(RUNAWAY.encode()).decode(),
+        "InstanceType": "m7g.large",
+        "ImageId": "ami-12345678",
+    }
     ec2 = stack.client("ec2")
     ec2.create_launch_template(LaunchTemplateName="runaway", LaunchTemplateData=data)
     reference = {"LaunchTemplateName": "runaway", "Version": "1"}

@@ -132,9 +132,7 @@ def test_a_role_is_assumed_by_one_service_of_aws_only() -> None:
 
 
 def test_whoever_may_be_anybody_is_only_ever_denied() -> None:
-    open_to_all = [
-        item for item in statements(template()["Resources"]) if item.get("Principal") in ("*", {"AWS": "*"})
-    ]
+    open_to_all = [item for item in statements(template()["Resources"]) if item.get("Principal") in ("*", {"AWS": "*"})]
 
     assert open_to_all
     assert {item["Effect"] for item in open_to_all} == {"Deny"}

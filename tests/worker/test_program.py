@@ -429,3 +429,14 @@ def test_an_error_of_the_worker_itself_is_told_in_the_result(cloud: Cloud, machi
     result = cloud.result()
     assert (result["outcome"], result["message"]) == ("failed", "the worker itself failed: RuntimeError: oops")
     assert machine.has_powered_off
+
+
+def test_a_machine_without_room_for_the_work_is_told_in_the_result(cloud: Cloud, machine: Machine) -> None:
+    (machine.root / "file").touch()
+    machine.env["NIGHTCREW_HOME"] = str(machine.root / "file")
+    cloud.write_roster()
+
+    machine.run()
+
+    assert cloud.result()["outcome"] == "start_failed"
+    assert "Not a directory" in cloud.result()["message"]

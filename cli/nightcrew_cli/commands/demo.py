@@ -60,6 +60,8 @@ def demo(
             invocation.note("the local stack is down")
     if keep or was_up:
         invocation.next_steps([("nightcrew ps --local", "look around"), ("nightcrew local down", "end it")])
+    else:
+        invocation.next_steps([("nightcrew demo --keep", "the same, and the stack stays up to look around")])
     if code:
         raise typer.Exit(code)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PANEL = "Job files"
 Paths = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[FILE]...", help="Job files or folders of them. Default: jobs/", show_default=False),
+    typer.Argument(metavar="FILE", help="Job files or folders of them. Default: jobs/", show_default=False),
 ]
 
 

@@ -82,7 +82,7 @@ def show(invocation: Invocation, job: JobName) -> None:
 
 def next_ticks(
     invocation: Invocation,
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: all.", show_default=False)] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all.", show_default=False)] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many ticks.")] = 5,
 ) -> None:
     """Show when jobs run next, on their own clocks and in UTC."""

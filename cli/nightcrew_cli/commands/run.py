@@ -129,8 +129,14 @@ def watch(
     from nightcrew_cli.watch import LogFollower, Watcher
 
     usual = usual_time(connection.runs.recent(run.job.name, _RECENT_RUNS)) if shows_status else None
-    quiet = invocation.options.quiet or not shows_status
-    progress = Progress(invocation.out, invocation.err, invocation.clock, usual=usual, quiet=quiet)
+    progress = Progress(
+        invocation.out,
+        invocation.err,
+        invocation.clock,
+        usual=usual,
+        quiet=invocation.options.quiet,
+        shows_status=shows_status,
+    )
     on_line = progress.line if invocation.is_for_people else progress.line_aside
     log = LogFollower(connection.exchange, progress.attempt, on_line, only=only) if with_log else None
     looks = [progress.look, *([on_look] if on_look else [])]

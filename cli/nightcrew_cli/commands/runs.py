@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def list_runs(
     invocation: Invocation,
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="Only this job's. Default: all jobs.", show_default=False)
+        str | None, typer.Argument(metavar="JOB", help="Only this job's. Default: all jobs.", show_default=False)
     ] = None,
     status: Annotated[
         str | None, typer.Option("--status", help="Only these, such as FAILED,MISSED.", show_default=False)

@@ -32,7 +32,8 @@ LocalTime = Annotated[str, Text(check=fields.check_at, examples=("2026-12-24T02:
 TimeZone = Annotated[str, Text(check=fields.check_timezone, longest=50, examples=("Europe/Berlin", "UTC"))]
 Interval = Annotated[timedelta, Duration(lowest=_MINUTE, highest=366 * _DAY)]
 StartWithin = Annotated[timedelta, Duration(lowest=_MINUTE, highest=_DAY)]
-Limit = Annotated[timedelta, Duration(lowest=_MINUTE, highest=_WEEK)]
+Timeout = Annotated[timedelta, Duration(lowest=_SECOND, highest=_WEEK)]
+Deadline = Annotated[timedelta, Duration(lowest=_MINUTE, highest=_WEEK)]
 Wait = Annotated[timedelta, Duration(lowest=_SECOND, highest=_DAY)]
 
 Image = Annotated[
@@ -115,8 +116,8 @@ class JobSection(_Section):
         default={}, description="Environment variables of the command. Not for secrets."
     )
     compute: ComputeSection = Field(default=ComputeSection(), description="The machine it runs on.")
-    timeout: Limit | None = Field(default=None, description="Longest time of one attempt. Default 1h.")
-    deadline: Limit | None = Field(
+    timeout: Timeout | None = Field(default=None, description="Longest time of one attempt. Default 1h.")
+    deadline: Deadline | None = Field(
         default=None, description="Longest time of the run, counted from its tick, waits and retries included."
     )
     retry: RetrySection = Field(default=RetrySection(), description="What happens when an attempt ends badly.")

@@ -1,5 +1,6 @@
 """The control API of the local host: what a test or the command line may ask of it, as JSON over HTTP."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from nightcrew_cli.local.events import EventRelay
 from nightcrew_cli.local.faults import Faults
 from nightcrew_cli.local.guests import GuestHouse
 from nightcrew_cli.local.instances import INTERNAL_ERROR, Instance, Instances
-from nightcrew_cli.local.records import tags_of
+from nightcrew_cli.local.records import new_id, tags_of
 from nightcrew_cli.local.schedules import Schedules, UnknownScheduleError
 from nightcrew_cli.local.scope import scope
-from nightcrew_cli.local.settings import HostSettings
+from nightcrew_cli.local.settings import ACCOUNT, HostSettings
 
 Payload = Mapping[str, Any]
 
@@ -40,6 +41,7 @@ class Control:
             "events": lambda it: self.relay.recent(int(it.get("after", 0))),
             "console": lambda it: {"text": self.guests.console(str(it["instance_id"]))},
             "faults": self._faults,
+            "emit": self._emit,
             "tick": self._tick,
             "interrupt": lambda it: self._on(it, self._interrupt),
             "rebalance": lambda it: self._on(it, lambda one, _: self.instances.recommend_rebalance(one)),
@@ -88,6 +90,23 @@ class Control:
     def _faults(self, order: Payload) -> dict[str, Any]:
         self.faults.add(dict(order))
         return self._status({})
+
+    def _emit(self, order: Payload) -> dict[str, str]:
+        """Emit an event that the host itself never does, such as one of AWS Health."""
+        event = {
+            "EventId": new_id("e"),
+            "Source": str(order["source"]),
+            "DetailType": str(order["detail_type"]),
+            "Detail": json.dumps(order.get("detail", {})),
+            "EventBusName": "default",
+            "Time": int(clock.now().timestamp()),
+            "Resources": list(order.get("resources", ())),
+            "Account": ACCOUNT,
+            "Region": self.settings.region,
+        }
+        with scope(ACCOUNT, self.settings.region):
+            self.relay.relay(event)
+        return {"event_id": str(event["EventId"])}
 
     def _tick(self, order: Payload) -> dict[str, str]:
         time = order.get("scheduled_time")

@@ -1,7 +1,7 @@
 """The process of the local stack: the emulator with our EC2 host on top, behind one port.
 
 `/_nightcrew/control/<order>` is the control API, `/_nightcrew/imds/<instance>/…` the metadata of an instance; all else
-is AWS. Started by `client.up`, which also sets its environment.
+is AWS. Started by `running.up`, which also sets its environment.
 """
 
 import asyncio

@@ -26,7 +26,7 @@ PUBLIC = {
         for name, letter in (("x86_64", "a"), ("arm64", "b"))
     },
     **{
-        UBUNTU.format(version, name): (f"ami-0{number}04{letter}a1b2c3d4e5f0", architecture, "/dev/sda1", CANONICAL)
+        UBUNTU.format(version, name): (f"ami-0{number}04{letter}a1b2c3d4e5f", architecture, "/dev/sda1", CANONICAL)
         for number, version in ((22, "22.04"), (24, "24.04"))
         for name, architecture, letter in (("amd64", "x86_64", "a"), ("arm64", "arm64", "b"))
     },
@@ -37,7 +37,7 @@ _architecture_of: dict[str, str] = {"ami-0c2023a1b2c3d4e5f": "x86_64", "ami-0abc
 
 
 def add_public_images() -> None:
-    """Add Amazon Linux and Ubuntu by their public parameter names; the emulator has one of them, for one architecture."""
+    """Add Amazon Linux and Ubuntu by their public parameter names; the emulator has two of them, all x86_64."""
     view = ec2._stub_image_view
     for parameter, (image, architecture, device, owner) in PUBLIC.items():
         if parameter not in ssm._PUBLIC_AMI_PARAMETERS:

@@ -6,19 +6,17 @@ Nothing is changed on disk. `install` is called once, before the first request.
 # ruff: noqa: SLF001 - replacing an emulator's inner parts is what this module is for
 
 import contextvars
-import importlib.util
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ministack import app as gateway
-from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2, eventbridge, iam, lambda_svc, s3, scheduler, sns, sqs, sts, tagging
 
-from nightcrew_cli.local import images, policies
+from nightcrew_cli.local import functions, images, policies
 from nightcrew_cli.local.answers import Response
 from nightcrew_cli.local.authorization import caller_key, ec2_resource, tag_context
 from nightcrew_cli.local.ec2_api import Ec2Api
@@ -26,10 +24,6 @@ from nightcrew_cli.local.events import EventRelay
 from nightcrew_cli.local.faults import CallFault, Faults
 from nightcrew_cli.local.records import tags_of
 from nightcrew_cli.local.schedules import Schedules
-from nightcrew_cli.local.settings import base_python
-
-LAMBDA_LIBRARIES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-"""What AWS's own Python runtime brings; everything else has to come from the function or its layers."""
 
 
 class LostAnswerError(Exception):
@@ -45,7 +39,7 @@ def install(*, api: Ec2Api, relay: EventRelay, schedules: Schedules, faults: Fau
     scheduler_ticks(schedules)
     deliveries()
     secure_transport()
-    function_runtime(home / "function-runtime")
+    functions.install(home / "function-runtime")
     role_ids_in_sessions()
     call_faults(faults)
     images.add_public_images()
@@ -64,41 +58,42 @@ def event_relay(relay: EventRelay) -> None:
 
 
 def authorization() -> None:
-    """EC2 is asked about the right resource, and tags of EC2 resources count in conditions."""
+    """EC2 is asked about the right resource, with the tags of the request and of the resource."""
+    _questions_of_ec2()
+    enforce = iam_evaluator.enforce
+
+    def noting_enforce(access_key_id: str, iam_action: str, service: str, *rest: Any, **more: Any) -> Any:
+        caller_key.set(access_key_id)
+        if service == "ec2":
+            tags = tagging.resource_tags(str(more.get("resource_arn", ""))) or {}
+            own_names = {f"ec2:ResourceTag/{key}": value for key, value in tags.items()}
+            more["service_context"] = {**own_names, **(more.get("service_context") or {})}
+        return enforce(access_key_id, iam_action, service, *rest, **more)
+
+    iam_evaluator.enforce = noting_enforce
+
+
+def _questions_of_ec2() -> None:
     resource_of, context_of = iam_actions.extract_resource_arn, iam_actions.request_tag_context
-    tags_of_arn, enforce = tagging.resource_tags, iam_evaluator.enforce
+    tags_of_arn = tagging.resource_tags
 
     def extract_resource_arn(
         service: str, method: str, path: str, headers: Any, body: Any, params: Any, *rest: Any
     ) -> Any:
-        if service == "ec2":
-            resource = ec2_resource(str(ec2._p(params, "Action")), params)
-            if resource:
-                return resource
-        return resource_of(service, method, path, headers, body, params, *rest)
+        own = ec2_resource(str(ec2._p(params, "Action")), params) if service == "ec2" else None
+        return own or resource_of(service, method, path, headers, body, params, *rest)
 
     def request_tag_context(service: str, iam_action: str, body: bytes, params: Any) -> Any:
+        # The emulator reads no tags from a launch, so a condition on them could never be met.
         own = tag_context(iam_action.partition(":")[2], params) if service == "ec2" else None
         return context_of(service, iam_action, body, params) if own is None else own
 
-    def resource_tags(arn: str) -> dict[str, str] | None:
-        if arn.startswith("arn:aws:ec2:"):
-            return tags_of(arn.rpartition("/")[2]) or None
-        found: dict[str, str] | None = tags_of_arn(arn)
-        return found
-
-    def noting_enforce(access_key_id: str, iam_action: str, service: str, *rest: Any, **more: Any) -> Any:
-        caller_key.set(access_key_id)
-        resource = str(more.get("resource_arn", ""))
-        if service == "ec2" and resource.startswith("arn:aws:ec2:"):
-            tags = {f"ec2:ResourceTag/{key}": value for key, value in tags_of(resource.rpartition("/")[2]).items()}
-            more["service_context"] = {**tags, **(more.get("service_context") or {})}
-        return enforce(access_key_id, iam_action, service, *rest, **more)
+    def resource_tags(arn: str) -> Any:
+        return tags_of(arn.rpartition("/")[2]) if _service_of(arn) == "ec2" else tags_of_arn(arn)
 
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.request_tag_context = request_tag_context
     tagging.resource_tags = resource_tags
-    iam_evaluator.enforce = noting_enforce
 
 
 def secure_transport() -> None:
@@ -187,31 +182,6 @@ def deliveries() -> None:
 
 def _service_of(arn: str) -> str:
     return arn.split(":")[2] if arn.count(":") >= 5 else ""
-
-
-def function_runtime(folder: Path) -> None:
-    """A function sees its code, its layers and what AWS's runtime brings, not the packages of our environment."""
-    libraries, layers, command = folder / "libraries", folder / "layers", folder / "python"
-    for needed in (libraries, layers):
-        needed.mkdir(parents=True, exist_ok=True)
-    for name in LAMBDA_LIBRARIES:
-        spec = importlib.util.find_spec(name)
-        if spec and spec.origin:
-            origin = Path(spec.origin)
-            source = origin.parent if origin.name == "__init__.py" else origin
-            (libraries / source.name).symlink_to(source)
-    start = [base_python(), "-I", "-S", str(Path(__file__).with_name("function_launcher.py")), libraries, layers]
-    command.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, start))} "$@"\n')
-    command.chmod(0o755)
-    detect = lambda_runtime._detect_runtime_binary
-
-    def detect_runtime_binary(runtime: str) -> tuple[str, str]:
-        binary, script = detect(runtime)
-        return (str(command) if runtime.startswith("python") else binary), script
-
-    lambda_runtime._detect_runtime_binary = detect_runtime_binary
-    # A template that declares the variable for `sam local invoke` leaves it empty, which would mean the real AWS.
-    lambda_runtime._RESERVED_RUNTIME_ENV_VARS.add("AWS_ENDPOINT_URL")
 
 
 def role_ids_in_sessions() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import platform
 import shutil
@@ -11,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightcrew_cli.local.client import Host, LocalError, Progress, note_stack
+from nightcrew_cli.local.client import LocalError
+from nightcrew_cli.local.running import Host, Progress, note_stack
 from nightcrew_cli.local.settings import ENVIRONMENT
 
 LAST_LINES = 25
+SOURCES = ("functions", "layers")
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -49,11 +52,18 @@ def deploy(
     environment = _environment(host)
     seconds = {}
     with _alone(work):
-        progress("build", f"sam build {template}")
+        seconds["build"] = 0.0
+        built, sources = work / f"{stack}.built", _digest(project, template, overrides)
         command = [str(sam), "build", "--template-file", str(project / template), "--build-dir", str(build)]
         command += ["--cached", "--cache-dir", str(work / "cache"), "--parallel"]
         command += ["--parameter-overrides", *overrides]
-        seconds["build"] = _run(command, environment, project, progress, "build")
+        if _read(built) == sources and (build / "template.yaml").is_file():
+            progress("build", "nothing has changed since the last build")
+        else:
+            progress("build", f"sam build {template}")
+            built.unlink(missing_ok=True)
+            seconds["build"] = _run(command, environment, project, progress, "build")
+            built.write_text(sources)
         progress("deploy", f"sam deploy {stack}")
         command = [str(sam), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", stack]
         command += ["--resolve-s3", "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset"]
@@ -73,13 +83,31 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _digest(project: Path, template: str, overrides: Sequence[str]) -> str:
+    """Return a digest of all that a build depends on: even a cached one moves thousands of files about."""
+    found = hashlib.sha256("\n".join(overrides).encode())
+    files = [file for name in SOURCES for file in (project / name).rglob("*") if file.is_file()]
+    for file in sorted([project / template, *files]):
+        if "__pycache__" not in file.parts:
+            found.update(f"\0{file}\0{file.stat().st_mode}\0".encode())
+            found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
 def find_sam(project: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Path:
-    """Return sam: $NIGHTCREW_SAM, the project's own .tools, or PATH."""
+    """Return sam: $NIGHTCREW_SAM, .tools of the project or of a folder above, or PATH."""
     chosen = environment.get("NIGHTCREW_SAM")
-    own = project / ".tools" / "sam" / "bin" / "sam"
+    own, *above = (folder / ".tools" / "sam" / "bin" / "sam" for folder in (project, *project.parents))
     on_path = shutil.which("sam", path=environment.get("PATH", ""))
-    for candidate in (chosen, str(own), on_path):
-        if candidate and os.access(candidate, os.X_OK) and Path(candidate).is_file():
+    for candidate in (chosen, own, *above, on_path):
+        if candidate and Path(candidate).is_file() and os.access(candidate, os.X_OK):
             return Path(candidate)
     raise LocalError(
         "sam (the AWS SAM CLI) was not found. Install it in an environment of its own, because it pins other library "

@@ -28,6 +28,7 @@ class Progress:
     clock: Clock
     usual: timedelta | None = None
     quiet: bool = False
+    shows_status: bool = True
     _live: Live | None = None
     _said: str = ""
     _run: Run | None = None
@@ -38,7 +39,7 @@ class Progress:
         """Keep the live line for as long as the block lasts."""
         from rich.live import Live
 
-        if self.quiet or not self.err.is_terminal or self.err.is_dumb_terminal:
+        if self.quiet or not self.shows_status or not self.err.is_terminal or self.err.is_dumb_terminal:
             yield self
             return
         live = Live(console=self._screen, get_renderable=self._line, transient=True, refresh_per_second=4)
@@ -58,7 +59,8 @@ class Progress:
         phase = f"{run.status} {len(run.attempts)}"
         if phase != self._said:
             self._said, self._since = phase, self.clock.now()
-            if self._live is None and not self.quiet and not run.status.is_terminal:
+            is_told = self.shows_status and not self.quiet and not run.status.is_terminal
+            if self._live is None and is_told:
                 self.err.print(Text(_phase(run), style="dim"), soft_wrap=True)
         self._run = run
 

@@ -335,13 +335,15 @@ def _launch_absent(run: Run, event: LaunchAbsent, now: datetime) -> Decision:
 
 def _worker_running(run: Run, event: WorkerRunning, now: datetime) -> Decision:
     attempt = run.attempt_of(event.worker.instance_id)
-    if attempt is None or attempt.outcome is not None:
-        return Decision(run, reason="ignored: not the worker of an open attempt")
+    if attempt is None or run.status.is_terminal:
+        return Decision(run, reason="ignored: not a worker of an open run")
     if attempt.running_at is not None:
         return Decision(run, reason="ignored: already known to run")
     reason = f"worker {event.worker.instance_id} runs ({_describe(event.worker)})"
-    running = replace(attempt, worker=event.worker, running_at=now)
-    return Decision(replace(run.with_attempt(running), status=RunStatus.RUNNING).noted(now, reason), reason=reason)
+    known = run.with_attempt(replace(attempt, worker=event.worker, running_at=now)).noted(now, reason)
+    if attempt.outcome is None:
+        known = replace(known, status=RunStatus.RUNNING)
+    return Decision(known, reason=reason)
 
 
 def _worker_ending(run: Run, event: WorkerEnding, now: datetime) -> Decision:
