@@ -6,7 +6,7 @@ UV := .tools/uv/bin/uv
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format build validate template local sam-local e2e lock clean
+.PHONY: help setup demo test lint check format build validate template local sam-local e2e lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,12 +33,14 @@ demo: setup ## Run the nightly report end to end on this machine, without an AWS
 test: setup ## Run all tests that need nothing but this machine
 	$(BIN)/python -m pytest
 
-check: setup ## Lint, format, types, import contracts and the tests that take no local stack
+lint: setup ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/sync_template.py --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+check: lint ## Lint, and the tests that take no local stack
 	$(BIN)/python -m pytest -m "not local"
 
 format: setup ## Format the code
@@ -49,7 +51,7 @@ template: setup ## Put the worker's bootstrap into template.yaml
 	$(BIN)/python scripts/sync_template.py
 
 build: setup ## Build functions and layers into .aws-sam
-	$(SAM) build
+	PATH="$(CURDIR)/.tools/uv/bin:$$PATH" $(SAM) build
 
 validate: setup ## Validate and lint the template
 	$(SAM) validate --lint --region us-east-1

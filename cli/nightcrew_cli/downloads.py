@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from nightcrew.domain.run import Attempt
-
 from nightcrew_cli.failures import CommandError
 
 

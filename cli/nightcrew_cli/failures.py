@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nightcrew.usecases.errors import NightcrewError
-
 from nightcrew_cli.exits import ExitCode
 
 

@@ -21,7 +21,7 @@ def running_host(environment: Mapping[str, str]) -> RunningHost | None:
         if settings.state_file(home).exists():
             raise CommandError(
                 f"the local stack's state file is damaged: {settings.state_file(home)}",
-                "nightcrew local down cleans up, nightcrew local up starts anew",
+                "nightcrew local up starts anew and replaces it",
             )
         return None
     return host if settings.is_alive(host.pid) else None

@@ -12,7 +12,6 @@ from nightcrew.domain.job import Job
 from nightcrew.domain.lifecycle import launch_request, new_run
 from nightcrew.domain.plan import Image, LaunchPlan, LaunchRequest, Subnet, Template, make_plan
 from nightcrew.domain.run import Run, RunStatus, Trigger, launch_id
-
 from nightcrew_cli.prices import PriceBook
 
 if TYPE_CHECKING:

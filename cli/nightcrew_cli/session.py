@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import boto3  # noqa: TID251 - its type only
+
     from nightcrew.adapters.exchange import S3Exchange
     from nightcrew.adapters.job_store import DynamoJobs
     from nightcrew.adapters.launch_inputs import AwsLaunchInputs
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from nightcrew.usecases.operate import Operate
     from nightcrew.usecases.ports import Clock
     from nightcrew.usecases.settings import Settings
-
     from nightcrew_cli.options import GlobalOptions
 
 DEFAULT_STACK = "nightcrew"
 # The launcher's answer may take as long as its own timeout; the SDK must not ask a second time meanwhile.
 _READ_TIMEOUT = 180
+_NO_SETTINGS = {"profile": None, "config_file": "/dev/null", "credentials_file": "/dev/null"}
 
 
 class Connection:
@@ -60,6 +61,8 @@ class Connection:
             read_timeout=_READ_TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": retries},
             user_agent_extra="nightcrew",
+            # The local stack is on this machine: whatever proxy the environment names, it is not behind it.
+            proxies={} if self.is_local else None,
         )
         return self._session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
 
@@ -181,13 +184,17 @@ def connect(options: GlobalOptions, environment: Mapping[str, str]) -> Connectio
 
 def _connect_local(options: GlobalOptions, environment: Mapping[str, str]) -> Connection:
     import boto3  # noqa: TID251 - this module is the command line's wiring
+    import botocore.session
 
     from nightcrew_cli import local_state
 
     host = local_state.running_host(environment)
     if host is None:
         raise CommandError("the local stack is not up", "nightcrew local up starts it")
+    # Nothing of the person's AWS settings counts here, a profile that does not exist least of all.
+    nothing = {name: (None, None, default, None) for name, default in _NO_SETTINGS.items()}
     session = boto3.Session(
+        botocore_session=botocore.session.Session(session_vars=nothing),
         # The emulator's root credentials; anything else is a role's and has a role's rights.
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106 - not a secret

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Protocol
 
 from nightcrew.domain.run import Attempt, Run
-
 from nightcrew_cli.clock import Clock
 from nightcrew_cli.view.clean import Lines
 

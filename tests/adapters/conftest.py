@@ -10,11 +10,11 @@ import pytest
 from botocore.config import Config
 from hypothesis import HealthCheck, settings
 from moto import mock_aws
+
 from nightcrew.adapters.exchange import S3Exchange
 from nightcrew.adapters.job_store import DynamoJobs
 from nightcrew.adapters.run_store import DynamoRuns
 from nightcrew.adapters.table import Table
-
 from tests.builders import LIMITS
 from tests.stack.template import resource
 

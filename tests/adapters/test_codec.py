@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightcrew.adapters.codec import decode, encode
 from nightcrew.domain.job import Backoff, CapacityType, Compute, Files, Job, JobSchedule, OnFinish, Retry
 from nightcrew.domain.plan import Image, LaunchPlan, PlanStep, Pool, Refusal, Template
 from nightcrew.domain.run import Attempt, Entry, Outcome, Run, RunStatus, Trigger, Worker
-
 from tests.adapters.conftest import steady
 from tests.builders import make_run
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightcrew.adapters.envelopes import EnvelopeError, parse_facts, parse_tick
 from nightcrew.domain.run import Trigger, run_id_of
 from nightcrew.domain.sweep import WorkerState
 from nightcrew.usecases.launch import Tick
 from nightcrew.usecases.watch import Advice, CancelAsked, Fact, InterruptionNotice, ResultAnnounced, StateChanged
-
 from tests.adapters.conftest import steady
 from tests.functions.handlers import ROOT, read_event
 

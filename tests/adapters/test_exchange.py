@@ -9,6 +9,7 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightcrew.adapters import exchange as module
 from nightcrew.adapters.exchange import S3Exchange
 from nightcrew.domain.job import Files
@@ -17,7 +18,6 @@ from nightcrew.domain.result import Result
 from nightcrew.domain.run import Attempt, Outcome, Run
 from nightcrew.usecases.errors import UnreadableError
 from nightcrew.worker import program_source
-
 from tests.adapters.conftest import BUCKET, ROLE, steady
 from tests.builders import LIMITS, NOW, make_job, make_run, make_worker, running
 

@@ -8,6 +8,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
+
 from nightcrew import wiring
 from nightcrew.adapters.fleet import Ec2Fleet, create_fleet_request
 from nightcrew.domain.job import CapacityType
@@ -17,7 +18,6 @@ from nightcrew.domain.run import Worker
 from nightcrew.usecases.errors import AmbiguousLaunchError
 from nightcrew.usecases.ports import LaunchRefused
 from nightcrew.usecases.settings import Settings
-
 from tests.adapters.conftest import client
 from tests.builders import LIMITS, NOW, make_job, make_run, make_worker
 

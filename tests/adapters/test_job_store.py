@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+
 from nightcrew.adapters.job_store import DynamoJobs, current_key
 from nightcrew.adapters.run_store import DynamoRuns
 from nightcrew.domain.job import Job, JobSchedule
 from nightcrew.usecases.ports import WatchedJob
-
 from tests.adapters.conftest import item_of
 from tests.builders import NOW, make_job, make_run
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
+
 from nightcrew.adapters.launch_inputs import AwsLaunchInputs
 from nightcrew.domain.plan import Image
 from nightcrew.usecases.errors import LaunchInputError, UnreadableError
-
 from tests.adapters.conftest import client
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
+
 from nightcrew.adapters.left_overs import Ec2LeftOvers
 from nightcrew.usecases.errors import UnreadableError
 from nightcrew.usecases.ports import EndStatus
-
 from tests.adapters.conftest import client
 
 

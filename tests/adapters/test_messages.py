@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+
 from nightcrew.adapters.envelopes import parse_facts
 from nightcrew.adapters.messages import LambdaLaunchRequests, SnsNotifier
 from nightcrew.adapters.operator_requests import LambdaLauncher, SqsCancellations, Started
@@ -13,7 +14,6 @@ from nightcrew.domain.job import Retry
 from nightcrew.domain.lifecycle import SendNotice, WorkerEnding, decide
 from nightcrew.usecases.operate import OperatorError
 from nightcrew.usecases.watch import CancelAsked
-
 from tests.adapters.conftest import client
 from tests.builders import LIMITS, NOW, launched, make_job, make_run
 from tests.functions.handlers import read_event

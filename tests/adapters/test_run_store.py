@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
+
 from nightcrew.adapters.fleet import _refused_pools
 from nightcrew.adapters.run_store import KEEP_HISTORY, DynamoRuns
 from nightcrew.adapters.table import Table, run_key, worker_key
@@ -23,7 +24,6 @@ from nightcrew.domain.lifecycle import (
 from nightcrew.domain.plan import MAX_POOLS_PER_STEP, Pool
 from nightcrew.domain.run import HISTORY_LIMIT, Outcome, Run, RunStatus
 from nightcrew.usecases.errors import StaleRunError, UnreadableError
-
 from tests.adapters.conftest import item_of, record_of
 from tests.builders import LIMITS, NOW, launched, make_job, make_result, make_run, make_worker, running
 from tests.usecases.world import World

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+
 from nightcrew.adapters.scheduler import SchedulerSchedules
 from nightcrew.usecases.operate import ScheduleRecord
-
 from tests.adapters.conftest import client
 
 SCHEDULE = ScheduleRecord(

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
+
 from nightcrew.adapters import workers as module
 from nightcrew.adapters.workers import ENDED, Ec2Workers
 from nightcrew.domain.sweep import EndCause, WorkerState
 from nightcrew.usecases.errors import UnreadableError
 from nightcrew.usecases.ports import EndStatus
-
 from tests.adapters.conftest import client
 
 GONE = "i-0f0f0f0f0f0f0f0f0"

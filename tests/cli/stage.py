@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from typer.testing import CliRunner, Result
+
 from nightcrew.adapters.operator_requests import Started
 from nightcrew.domain.job import Job
 from nightcrew.domain.lifecycle import Decision, Event, WorkerEnding, decide, new_run
@@ -14,8 +16,6 @@ from nightcrew.domain.plan import Image, Subnet
 from nightcrew.domain.run import Attempt, Run, Trigger
 from nightcrew.usecases.operate import Operate, ScheduleRecord, ScheduleTarget
 from nightcrew_cli.main import app
-from typer.testing import CliRunner, Result
-
 from tests.builders import LIMITS, NOW, SUBNETS, TEMPLATE, make_plan_of
 
 TARGET = ScheduleTarget(launcher="arn:launcher", role="arn:role", dead_letters="arn:dlq")

@@ -8,12 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from nightcrew.domain.job import JobSchedule
 from nightcrew.usecases.errors import LaunchInputError
 from nightcrew.usecases.operate import Change, OperatorError, desired_schedule, field_changes
 from nightcrew_cli.exits import ExitCode
 from nightcrew_cli.failures import CommandError
-
 from tests.builders import NOW, make_job, make_run
 from tests.cli.stage import TARGET, Stage
 

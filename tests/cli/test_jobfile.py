@@ -20,6 +20,7 @@ import pytest
 from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nightcrew.domain.job import Job
 from nightcrew.domain.schedule import ScheduleError, parse
 from nightcrew_cli.jobfile import JobFile, JobFileError, load, schema

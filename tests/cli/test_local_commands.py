@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from nightcrew.domain.lifecycle import Launched, ResultWritten, WorkerEnding, WorkerRunning, new_run
 from nightcrew.domain.run import Outcome, Trigger
 from nightcrew_cli.commands.local import find_project
 from nightcrew_cli.exits import ExitCode
 from nightcrew_cli.failures import CommandError
-
 from tests.builders import NOW, make_plan_of, make_result, make_worker
 from tests.cli.stage import Stage
 

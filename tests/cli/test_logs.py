@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightcrew.domain.lifecycle import ResultWritten, WorkerEnding
 from nightcrew.domain.run import Attempt, Outcome, Run
 from nightcrew_cli.exits import ExitCode
 from nightcrew_cli.view.clean import Lines, clean
 from nightcrew_cli.watch import LogReader
-
 from tests.builders import NOW, launched, make_job, make_result, make_run, make_worker, running
 from tests.cli.stage import MemoryExchange, Stage
 

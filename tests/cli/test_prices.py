@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from nightcrew_cli.preview import usual_time
 from nightcrew_cli.prices import price_book
 

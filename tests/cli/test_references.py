@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from nightcrew.domain.run import Trigger, run_id_of
 from nightcrew.usecases.operate import NotFoundError, OperatorError
 from nightcrew.usecases.references import find_job, find_run
-
 from tests.builders import NOW, make_job, make_run
 from tests.cli.stage import MemoryJobs, MemoryRuns
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from nightcrew.domain.lifecycle import (
     CancelRequested,
     Launched,
@@ -22,7 +23,6 @@ from nightcrew.domain.lifecycle import (
 from nightcrew.domain.plan import Refusal, RefusalKind
 from nightcrew.domain.run import Outcome, Run, RunStatus, Trigger
 from nightcrew_cli.exits import ExitCode, of_command, of_run
-
 from tests.builders import LIMITS, NOW, launched, make_job, make_result, make_run, make_worker, running
 from tests.cli.stage import Stage
 
@@ -127,6 +127,19 @@ def test_every_outcome_has_an_exit_code_and_only_success_is_zero() -> None:
     codes = {outcome: of_run(finished(outcome)) for outcome in Outcome}
 
     assert [outcome for outcome, code in codes.items() if code is ExitCode.OK] == [Outcome.SUCCEEDED]
+
+
+def test_waiting_for_another_attempt_says_why_and_until_when(applied: Stage) -> None:
+    applied.jobs.applied["nightly-report"] = make_job()
+    play(applied, Outcome.FAILED, 3, "exited with 3")
+    applied.clock.script[3:] = [lambda: None]
+
+    result = applied("run", "nightly-report", "--wait-timeout", "4s")
+
+    told = "failed: exited with 3"
+    assert f"RETRYING: {told}; next attempt at 2026-01-16 02:31:03Z" in result.stderr
+    assert f"↻ RETRYING  {RUN_ID}  4s  {told}" in result.stderr
+    assert told in applied("ps").stdout
 
 
 def test_follow_prints_each_line_of_the_log_once_and_nothing_else_on_stdout(applied: Stage) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,6 +16,7 @@ import pytest
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from moto import mock_aws
+
 from nightcrew.adapters.operator_requests import LambdaLauncher, SqsCancellations
 from nightcrew.adapters.scheduler import SchedulerSchedules
 from nightcrew.adapters.stack import read_launcher_settings, read_outputs
@@ -21,7 +24,6 @@ from nightcrew.domain.job import JobSchedule
 from nightcrew.usecases.operate import OperatorError, ScheduleRecord, ScheduleTarget, desired_schedule
 from nightcrew_cli.options import GlobalOptions
 from nightcrew_cli.session import connect
-
 from tests.builders import make_job
 from tests.stack.template import template
 
@@ -241,6 +243,21 @@ def test_the_stack_name_comes_from_option_then_environment_then_default() -> Non
     assert named.stack == "mine"
     assert connect(GlobalOptions(region=REGION), environment).stack == "night"
     assert connect(GlobalOptions(region=REGION), {}).stack == "nightcrew"
+
+
+def test_the_local_stack_is_reached_whatever_the_environment_says_about_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"pid": os.getpid(), "port": 4580, "home": str(tmp_path), "region": "us-east-1", "started_at": ""}
+    (tmp_path / "local.json").write_text(json.dumps(state | {"stack": "night"}))
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-real")
+
+    connection = connect(GlobalOptions(local=True), {"NIGHTCREW_LOCAL_HOME": str(tmp_path)})
+
+    client = connection.client("sqs")
+    assert (connection.stack, client.meta.endpoint_url) == ("night", "http://127.0.0.1:4580")
+    assert client._request_signer._credentials.access_key == "test"
 
 
 def test_the_caller_is_named_for_the_record() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
+
 from nightcrew.usecases.errors import UnreadableError
 from nightcrew_cli.exits import ExitCode
 from nightcrew_cli.failures import explain
 from nightcrew_cli.options import Format
-
 from tests.builders import make_job
 from tests.cli.stage import Stage
 
@@ -145,3 +145,13 @@ def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert f"the local stack's state file is damaged: {tmp_path / 'local.json'}" in result.stderr
+
+
+def test_the_documentation_lists_every_command_and_exit_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+    assert [code for code in ExitCode if f"| {code.value} | {code.meaning} |" not in page] == []
+    names = ["validate", "plan", "apply", "schema", "run", "ps", "logs", "cancel", "demo"]
+    names += ["jobs list", "jobs show", "jobs next", "jobs remove", "runs list", "runs show", "runs outputs"]
+    names += ["local up", "local down", "local status", "local tick", "local interrupt"]
+    assert [name for name in names if f"`{name}" not in page] == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightcrew.domain.job import Backoff, CapacityType, Compute, Job, JobFormatError, OnFinish, canonical_json
 
 NIGHTLY: dict[str, Any] = {

@@ -179,7 +179,7 @@ def test_a_late_result_of_an_earlier_attempt_changes_nothing():
 
 def test_full_pools_lead_to_the_next_capacity_type_under_a_new_token():
     run = make_run()
-    refused = Refused(1, 0, RefusalKind.CAPACITY, (Refusal("m7g.large/eu-west-1a", "InsufficientInstanceCapacity", "x"),))
+    refused = Refused(1, 0, RefusalKind.CAPACITY, (Refusal("a pool", "InsufficientInstanceCapacity", "x"),))
 
     decision = decide(run, refused, NOW, LIMITS)
 
@@ -200,7 +200,7 @@ def test_throttling_repeats_the_same_call_and_spends_nothing():
 
 def test_a_wrong_configuration_is_not_repeated():
     run = make_run()
-    refused = Refused(1, 0, RefusalKind.CONFIGURATION, (Refusal("all pools", "InvalidAMIID.NotFound", "no such image"),))
+    refused = Refused(1, 0, RefusalKind.CONFIGURATION, (Refusal("a pool", "InvalidAMIID.NotFound", "no such image"),))
 
     decision = decide(run, refused, NOW, LIMITS)
 

@@ -11,8 +11,9 @@ import pytest
 from aws_croniter import AwsCroniter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from nightcrew.domain.schedule import DstEffect, ScheduleError, dst_notes, parse
 from pyawscron import AWSCron
+
+from nightcrew.domain.schedule import DstEffect, ScheduleError, dst_notes, parse
 
 DAY_NAMES = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")

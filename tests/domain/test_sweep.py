@@ -10,7 +10,16 @@ from nightcrew.domain.job import OnFinish
 from nightcrew.domain.lifecycle import WorkerEnding, decide
 from nightcrew.domain.plan import worker_tags
 from nightcrew.domain.run import Outcome, Run
-from nightcrew.domain.sweep import Certainty, EndCause, LeftOver, SeenWorker, WorkerState, find_leaks, gone, is_left_over
+from nightcrew.domain.sweep import (
+    Certainty,
+    EndCause,
+    LeftOver,
+    SeenWorker,
+    WorkerState,
+    find_leaks,
+    gone,
+    is_left_over,
+)
 from tests.builders import LIMITS, NOW, launched, make_job, make_run, running
 
 AFTER_GRACE = NOW + LIMITS.grace

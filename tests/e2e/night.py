@@ -129,7 +129,9 @@ class Night:
     def run(self, run_id: str) -> Run:
         return wait_for(f"a record of {run_id}", lambda: self.runs.get(run_id))
 
-    def until(self, run_id: str, question: Callable[[Run], bool], *, seconds: float = 60, sweeping: bool = False) -> Run:
+    def until(
+        self, run_id: str, question: Callable[[Run], bool], *, seconds: float = 60, sweeping: bool = False
+    ) -> Run:
         def look() -> Run | None:
             if sweeping:
                 self.sweep()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nightcrew.domain.run import Outcome, RunStatus
-from tests.e2e.night import wait_for
+from tests.e2e.night import ROOT, wait_for
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(180)]
 
@@ -241,7 +242,8 @@ def test_a_worker_without_any_record_ends_at_its_deadline(night, tmp_path):
 
 def test_an_instance_that_is_not_ours_is_never_touched(night):
     ec2 = night.client("ec2")
-    tags = [{"Key": "nightcrew:stack", "Value": "somebody-else"}, {"Key": "nightcrew:deadline", "Value": "2020-01-01T00:00:00Z"}]
+    foreign = {"nightcrew:stack": "somebody-else", "nightcrew:deadline": "2020-01-01T00:00:00Z"}
+    tags = [{"Key": key, "Value": value} for key, value in foreign.items()]
     launched = ec2.run_instances(
         ImageId="ami-0abcdef1234567890",
         InstanceType="t3.micro",
@@ -288,65 +290,18 @@ def test_cancelling_ends_worker_and_run(night, tmp_path):
     night.until_no_worker_lives(run_id)
 
 
-def test_a_worker_reads_no_other_roster_and_writes_under_no_other_name(night, tmp_path):
+def test_iam_lets_a_worker_write_under_its_own_name_and_nothing_else(night, tmp_path):
     """IAM's answer, not our code's: asked with the worker's own credentials."""
-    run_id = night.tick(night.apply(tmp_path, "intruder", "echo started; sleep 20"))
-    night.until_log_says(run_id, "started")
-    attempt = night.until_running(run_id)
-    code = INTRUSION.format(bucket=night.outputs["BucketName"], role_id=night.outputs["WorkerRoleId"])
-    second = night.tick(night.apply(tmp_path, "burglar", f"python3 - <<'EOF'\n{code}\nEOF"))
+    shutil.copy(ROOT / "tests/e2e/intruder.py", tmp_path)
+    command = f"python3 intruder.py {night.outputs['BucketName']} {night.outputs['WorkerRoleId']}"
+    run_id = night.tick(night.apply(tmp_path, "intruder", command, files=["intruder.py"]))
 
-    run = night.until_closed(second)
+    run = night.until_closed(run_id)
 
-    assert run.status is RunStatus.SUCCEEDED, night.log(second)
-    said = night.log(second)
-    assert "own 200" in said
-    assert "foreign 403" in said
-    assert "roster-list 403" in said
-    night.cli("cancel", run_id)
-    assert attempt.worker.instance_id not in said
-
-
-INTRUSION = """
-import os, sys, urllib.error
-sys.path.insert(0, os.environ.get("NIGHTCREW_HOME", "."))
-from urllib.request import Request, urlopen
-import json
-base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
-def imds(path, method="GET", headers=None):
-    return urlopen(Request(base.rstrip("/") + path, method=method, headers=headers or {{}}), timeout=5).read().decode()
-token = imds("/latest/api/token", "PUT", {{"X-aws-ec2-metadata-token-ttl-seconds": "60"}})
-h = {{"X-aws-ec2-metadata-token": token}}
-role = imds("/latest/meta-data/iam/security-credentials/", headers=h).strip()
-c = json.loads(imds("/latest/meta-data/iam/security-credentials/" + role, headers=h))
-me = imds("/latest/meta-data/instance-id", headers=h)
-import hashlib, hmac, datetime
-from urllib.parse import quote, urlsplit
-endpoint = os.environ["AWS_ENDPOINT_URL"]
-def call(method, path, query=""):
-    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ"); day = now[:8]
-    host = urlsplit(endpoint).netloc
-    body = b"x" if method == "PUT" else b""
-    digest = hashlib.sha256(body).hexdigest()
-    heads = {{"host": host, "x-amz-content-sha256": digest, "x-amz-date": now, "x-amz-security-token": c["Token"]}}
-    names = ";".join(sorted(heads))
-    canonical = "\\n".join([method, quote(path), query, *[k + ":" + heads[k] for k in sorted(heads)], "", names, digest])
-    scope = day + "/us-east-1/s3/aws4_request"
-    text = "\\n".join(["AWS4-HMAC-SHA256", now, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-    key = ("AWS4" + c["SecretAccessKey"]).encode()
-    for part in (day, "us-east-1", "s3", "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    heads["authorization"] = "AWS4-HMAC-SHA256 Credential=" + c["AccessKeyId"] + "/" + scope + ", SignedHeaders=" + names + ", Signature=" + signature
-    url = endpoint + quote(path) + ("?" + query if query else "")
-    try:
-        return urlopen(Request(url, data=body or None, method=method, headers=heads), timeout=5).status
-    except urllib.error.HTTPError as error:
-        return error.code
-print("own", call("PUT", "/{bucket}/workers/{role_id}:" + me + "/probe"))
-print("foreign", call("PUT", "/{bucket}/workers/{role_id}:i-00000000000000000/probe"))
-print("roster-list", call("GET", "/{bucket}", "list-type=2"))
-"""
+    assert run.status is RunStatus.SUCCEEDED, night.log(run_id)
+    answers = dict(line.split() for line in night.log(run_id).splitlines() if not line.startswith("["))
+    assert answers.pop("own-prefix") == "200"
+    assert set(answers.values()) == {"403"}, answers
 
 
 def test_a_function_host_killed_mid_night_loses_nothing(night, tmp_path):

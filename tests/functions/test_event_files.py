@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from nightcrew.usecases.errors import NightcrewError
 
+from nightcrew.usecases.errors import NightcrewError
 from tests.functions.conftest import Functions
 from tests.functions.handlers import NAMES, ROOT, read_event
 

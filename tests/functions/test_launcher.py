@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+
 from nightcrew.adapters.envelopes import EnvelopeError
 from nightcrew.domain.plan import RefusalKind
 from nightcrew.usecases.errors import AmbiguousLaunchError
-
 from tests.builders import make_job
 from tests.functions.conftest import Functions
 from tests.functions.handlers import read_event

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from aws_lambda_powertools.utilities.batch.exceptions import BatchProcessingError
+
 from nightcrew.domain.run import Run, RunStatus
 from nightcrew.domain.sweep import WorkerState
-
 from tests.builders import make_job
 from tests.functions.conftest import Functions
 from tests.functions.handlers import read_event

@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from nightcrew.domain.job import JobSchedule
 from nightcrew.domain.sweep import LeftOver, SeenWorker, WorkerState
 from nightcrew.usecases.errors import SweepError, UnreadableError
 from nightcrew.usecases.ports import EndReport, EndStatus, WatchedJob
-
 from tests.builders import NOW, make_job
 from tests.functions.conftest import Functions
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from nightcrew_cli.jobfile import loader
 
 JOBS = Path(__file__).parents[2] / "jobs"

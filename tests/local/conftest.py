@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nightcrew_cli.local import deploy, down, up
 
+from nightcrew_cli.local import deploy, down, up
 from tests.local.local_stack import LocalStack
 
 PROJECT = Path(__file__).parent / "project"

@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from nightcrew_cli.local import Deployment, Host, LocalHost, clock
 
 

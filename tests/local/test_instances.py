@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+
 from nightcrew_cli.local.instances import INTERNAL_ERROR, Instance, Instances
 from nightcrew_cli.local.settings import HostSettings
 

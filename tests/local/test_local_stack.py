@@ -6,9 +6,9 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
+
 from nightcrew_cli.local import LocalError, clock
 from nightcrew_cli.local.settings import is_alive
-
 from tests.local.local_stack import LocalStack
 
 pytestmark = pytest.mark.local

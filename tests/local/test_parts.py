@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from nightcrew_cli.local import policies
 from nightcrew_cli.local.events import EventRelay
 from nightcrew_cli.local.faults import Faults

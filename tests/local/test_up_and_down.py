@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from nightcrew_cli.local import Deployment, Host, LocalError, clock, down, processes, status, up
 from nightcrew_cli.local.settings import MARKER, is_alive, state_file
 from nightcrew_cli.local.stack import find_sam
-
 from tests.local.local_stack import LocalStack
 
 pytestmark = pytest.mark.local

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from nightcrew.usecases.reap import Tally
 
+from nightcrew.usecases.reap import Tally
 from tests.functions.handlers import Context, Metric, emitted, handler_module
 from tests.stack.template import parameter, references, resource, resources
 

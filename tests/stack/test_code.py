@@ -7,12 +7,12 @@ import sys
 from typing import Any
 
 import pytest
+
 from nightcrew import worker
 from nightcrew.adapters import table
 from nightcrew.adapters.stack import read_outputs
 from nightcrew.domain.run import Limits
 from nightcrew.usecases.settings import Settings
-
 from tests.stack.template import ROOT, parameter, references, resource, resources, template
 
 FUNCTIONS = resources("AWS::Serverless::Function")

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+
 from nightcrew.adapters.run_store import DynamoRuns
 from nightcrew.domain.run import Limits, RunStatus
-
 from tests.builders import NOW, make_run
 from tests.stack.template import conditions_used, parameter, resource, resources, template
 

@@ -41,7 +41,9 @@ def assert_one_worker_an_attempt(world):
 def test_a_tick_becomes_a_record_then_a_worker_then_a_roster():
     world = started()
 
-    order = [call for call in world.calls if call in {"runs.create", "fleet.launch", "exchange.put_roster", "runs.save"}]
+    order = [
+        call for call in world.calls if call in {"runs.create", "fleet.launch", "exchange.put_roster", "runs.save"}
+    ]
     assert order == ["runs.create", "fleet.launch", "exchange.put_roster", "runs.save"]
     assert only_run(world).status is RunStatus.STARTING
 

@@ -277,9 +277,7 @@ class World:
         )
 
     def inventory_sweep(self) -> InventorySweep:
-        return InventorySweep(
-            runs=self, workers=self, left_overs=self, look=self.look(), clock=self, limits=LIMITS
-        )
+        return InventorySweep(runs=self, workers=self, left_overs=self, look=self.look(), clock=self, limits=LIMITS)
 
     def pass_time(self, **duration) -> None:
         self.now_ += timedelta(**duration)

@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+
 from nightcrew import worker
 
 BUCKET, REGION, ROLE, INSTANCE, LAUNCH = "exchange", "eu-central-1", "AROAROLE", "i-0abc", "launch-f00d"

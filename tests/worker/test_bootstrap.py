@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from nightcrew.worker import bootstrap
 
+from nightcrew.worker import bootstrap
 from tests.worker.cloud import ROSTER_KEY, Cloud, Machine, later
 
 GET_ROSTER = f"GET /exchange/{ROSTER_KEY}"

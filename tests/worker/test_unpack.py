@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from nightcrew.worker.program import PreparationError, unpack
 
 

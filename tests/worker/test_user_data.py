@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from nightcrew import worker
 
+from nightcrew import worker
 from tests.worker.cloud import Cloud, Machine
 
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))

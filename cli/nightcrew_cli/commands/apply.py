@@ -16,7 +16,6 @@ from nightcrew_cli.options import command
 
 if TYPE_CHECKING:
     from nightcrew.usecases.operate import Difference, Operate
-
     from nightcrew_cli.jobfile.loader import JobFile
 
 
@@ -79,7 +78,6 @@ def _perform(
     removals: Sequence[Difference],
 ) -> None:
     from nightcrew.usecases.operate import Change
-
     from nightcrew_cli.view.jobs import difference_data
     from nightcrew_cli.view.plan import changes_line
 

@@ -19,7 +19,6 @@ from nightcrew_cli.options import command
 
 if TYPE_CHECKING:
     from nightcrew.domain.run import Run
-
     from nightcrew_cli.local import Host
     from nightcrew_cli.session import Connection
 

@@ -14,7 +14,6 @@ from nightcrew_cli.options import command, group
 
 if TYPE_CHECKING:
     from nightcrew.domain.job import Job
-
     from nightcrew_cli.session import Connection
 
 PANEL = "Look closer"
@@ -31,9 +30,9 @@ def register(app: typer.Typer) -> None:
 
 def list_jobs(invocation: Invocation) -> None:
     """List the applied jobs: schedule, next tick, last run."""
-    from nightcrew.adapters.codec import encode
     from rich.text import Text
 
+    from nightcrew.adapters.codec import encode
     from nightcrew_cli.view import data
     from nightcrew_cli.view.jobs import job_table
 
@@ -65,7 +64,6 @@ def ticks_of(connection: Connection, job: Job, now: datetime, count: int) -> lis
 def show(invocation: Invocation, job: JobName) -> None:
     """Show one job as it was applied."""
     from nightcrew.usecases.references import find_job
-
     from nightcrew_cli.view import data
     from nightcrew_cli.view.jobs import job_facts, tick_table
 
@@ -86,10 +84,10 @@ def next_ticks(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many ticks.")] = 5,
 ) -> None:
     """Show when jobs run next, on their own clocks and in UTC."""
-    from nightcrew.adapters.codec import encode
-    from nightcrew.usecases.references import find_job
     from rich.text import Text
 
+    from nightcrew.adapters.codec import encode
+    from nightcrew.usecases.references import find_job
     from nightcrew_cli.preview import clock_changes
     from nightcrew_cli.view.jobs import tick_table
 
@@ -116,7 +114,6 @@ def remove(
     Its schedule goes first, then its record; runs that are going on go on.
     """
     from nightcrew.usecases.references import find_job
-
     from nightcrew_cli.view.jobs import difference_data
 
     connection = invocation.connect()

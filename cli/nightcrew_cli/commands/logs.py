@@ -16,7 +16,6 @@ from nightcrew_cli.options import command
 
 if TYPE_CHECKING:
     from nightcrew.domain.run import Attempt, Run
-
     from nightcrew_cli.session import Connection
 
 
@@ -64,7 +63,7 @@ def logs(
     connection = invocation.connect()
     found = find_run(run, connection.jobs, connection.runs)
     if follow and not found.status.is_terminal:
-        ended = watch(invocation, connection, found, with_log=True, shows_status=False, only=attempt)
+        ended = watch(invocation, connection, found, with_log=True, only=attempt)
         finish(invocation, ended)
         return
     chosen = _attempt(found, attempt)

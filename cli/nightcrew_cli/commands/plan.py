@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,8 +14,8 @@ from nightcrew_cli.invocation import Invocation
 from nightcrew_cli.options import command
 
 if TYPE_CHECKING:
-    from nightcrew.usecases.operate import Difference, Operate
-
+    from nightcrew.usecases.operate import Difference
+    from nightcrew_cli.clock import Clock
     from nightcrew_cli.jobfile.loader import JobFile
     from nightcrew_cli.session import Connection
     from nightcrew_cli.view.plan import JobPlan
@@ -50,16 +50,14 @@ def plan(
     Changes nothing. Without a stack the comparison is left out, and values that only the stack knows have placeholders.
     """
     from nightcrew.usecases.operate import Change
-
     from nightcrew_cli.prices import price_book
     from nightcrew_cli.view.plan import changes_line, plan_data, plan_view
 
     files = load(invocation, paths)
     if offline and detailed_exitcode:
         raise CommandError("--detailed-exitcode compares with the stack: not with --offline", code=ExitCode.USAGE)
-    connection = None if offline else _connected(invocation, needed=detailed_exitcode)
-    operate = connection.operate(invocation.clock) if connection else None
-    plans = [_plan_of(invocation, file, connection, operate, ticks) for file in files]
+    reach = _Reach(None, _region_said(invocation)) if offline else _reach(invocation, needed=detailed_exitcode)
+    plans = [_plan_of(file, reach, invocation.clock, ticks) for file in files]
     now, prices = invocation.clock.now(), price_book()
     parts: list[Any] = []
     for item in plans:
@@ -73,33 +71,49 @@ def plan(
         raise typer.Exit(ExitCode.DIFFERENCES)
 
 
-def _connected(invocation: Invocation, *, needed: bool) -> Connection | None:
-    """Return the connection, or None with a note why there is none: the rest of the plan needs no stack."""
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far we got: the stack, or only the Region whose prices count."""
+
+    connection: Connection | None
+    region: str
+
+
+def _reach(invocation: Invocation, *, needed: bool) -> _Reach:
+    """Connect; without a stack say why, and go on unless it is needed: the rest of the plan needs none."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from nightcrew.usecases.errors import NightcrewError
+
+    region = _region_said(invocation)
     try:
         connection = invocation.connect()
+        region = connection.region
         _ = connection.outputs
-        return connection
-    except Exception as error:  # whatever keeps us from the stack, its explanation is the note
+        return _Reach(connection, region)
+    except (NightcrewError, BotoCoreError, ClientError) as error:
         if needed:
             raise
         failure = explain(error)
         invocation.err.print(f"offline: {failure.what}", style="yellow", markup=False, soft_wrap=True)
         for hint in failure.hints:
             invocation.note(f"  {hint}")
-        return None
+        return _Reach(None, region)
 
 
-def _plan_of(
-    invocation: Invocation, file: JobFile, connection: Connection | None, operate: Operate | None, count: int
-) -> JobPlan:
+def _region_said(invocation: Invocation) -> str:
+    environment = invocation.environment
+    return invocation.options.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
+
+
+def _plan_of(file: JobFile, reach: _Reach, clock: Clock, count: int) -> JobPlan:
     from nightcrew.usecases.errors import LaunchInputError
-
     from nightcrew_cli import preview
     from nightcrew_cli.prices import price_book
     from nightcrew_cli.view.plan import JobPlan
 
-    job, now = file.job, invocation.clock.now()
-    difference = operate.difference(job) if operate else None
+    job, now, connection = file.job, clock.now(), reach.connection
+    difference = connection.operate(clock).difference(job) if connection else None
     refusal, launch = "", None
     try:
         launch = preview.preview(job, now, connection)
@@ -108,10 +122,9 @@ def _plan_of(
     found = difference.found_schedule if difference else None
     anchor = found.created_at if found else None
     ticks = preview.next_ticks(job, now, count, anchor=anchor)
-    region = _region(invocation, connection)
     recent = connection.runs.recent(job.name, _RECENT_RUNS) if connection else []
     return JobPlan(
-        file=_shown(file.path),
+        file=str(file.path),
         job=job,
         difference=difference,
         preview=launch,
@@ -119,8 +132,8 @@ def _plan_of(
         ticks=ticks,
         no_ticks=_why_no_ticks(job.schedule is None, count, preview.is_rate(job), difference),
         warnings=[warning.message for warning in file.warnings],
-        estimates=preview.estimates(job, region, price_book(), recent),
-        region=region,
+        estimates=preview.estimates(job, reach.region, price_book(), recent),
+        region=reach.region,
     )
 
 
@@ -132,14 +145,3 @@ def _why_no_ticks(by_hand: bool, count: int, is_rate: bool, difference: Differen
     if is_rate and (difference is None or difference.found_schedule is None):
         return "counted from the moment it is applied"
     return "none: the schedule is paused or over"
-
-
-def _region(invocation: Invocation, connection: Connection | None) -> str:
-    if connection is not None:
-        return connection.region
-    environment = invocation.environment
-    return invocation.options.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
-
-
-def _shown(path: Path) -> str:
-    return str(path)

@@ -13,9 +13,9 @@ from nightcrew_cli.invocation import Invocation
 from nightcrew_cli.options import command
 
 if TYPE_CHECKING:
-    from nightcrew.domain.run import Run
     from rich.console import RenderableType
 
+    from nightcrew.domain.run import Run
     from nightcrew_cli.session import Connection
 
 _FEW, _MANY = 10, 200

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nightcrew.domain.run import Run
-
     from nightcrew_cli.session import Connection
     from nightcrew_cli.view.progress import Progress
 
@@ -119,7 +118,6 @@ def watch(
     *,
     with_log: bool,
     until: datetime | None = None,
-    shows_status: bool = True,
     only: int | None = None,
     on_look: Callable[[Run], None] | None = None,
 ) -> Run:
@@ -128,14 +126,13 @@ def watch(
     from nightcrew_cli.view.progress import Progress
     from nightcrew_cli.watch import LogFollower, Watcher
 
-    usual = usual_time(connection.runs.recent(run.job.name, _RECENT_RUNS)) if shows_status else None
+    usual = usual_time(connection.runs.recent(run.job.name, _RECENT_RUNS))
     progress = Progress(
         invocation.out,
         invocation.err,
         invocation.clock,
         usual=usual,
         quiet=invocation.options.quiet,
-        shows_status=shows_status,
     )
     on_line = progress.line if invocation.is_for_people else progress.line_aside
     log = LogFollower(connection.exchange, progress.attempt, on_line, only=only) if with_log else None

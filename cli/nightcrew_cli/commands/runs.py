@@ -16,7 +16,6 @@ from nightcrew_cli.options import command, group
 
 if TYPE_CHECKING:
     from nightcrew.domain.run import Attempt, Run
-
     from nightcrew_cli.session import Connection
 
 
@@ -99,7 +98,6 @@ def _runs_of(connection: Connection, job: str | None, limit: int) -> list[Run]:
 def show(invocation: Invocation, run: RunId) -> None:
     """Show one run: attempts, workers, timeline, cost, places."""
     from nightcrew.usecases.references import find_run
-
     from nightcrew_cli.prices import price_book
     from nightcrew_cli.view import data
     from nightcrew_cli.view.runs import story
@@ -153,9 +151,9 @@ def outputs(
     ] = None,
 ) -> None:
     """List the files that a run left, or download them."""
-    from nightcrew.usecases.references import find_run
     from rich.text import Text
 
+    from nightcrew.usecases.references import find_run
     from nightcrew_cli.downloads import download_outputs
     from nightcrew_cli.view.tables import table
     from nightcrew_cli.view.text import printable, size

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from nightcrew.domain.job import Files
-
 from nightcrew_cli.jobfile.problem import Finding
 
 MAX_BYTES = 50 * 1024 * 1024

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 from nightcrew.domain import schedule as scheduler
 from nightcrew.domain.job import CapacityType, Job, OnFinish
-
 from nightcrew_cli.jobfile import crontab, machine
 from nightcrew_cli.jobfile.model import JobSection, ScheduleSection
 from nightcrew_cli.jobfile.problem import Finding, Path

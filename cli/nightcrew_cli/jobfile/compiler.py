@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from nightcrew.domain.job import Backoff, Compute, Files, Job, JobSchedule, Retry
-
 from nightcrew_cli.jobfile import crontab, machine
 from nightcrew_cli.jobfile.model import ComputeSection, JobSection, RetrySection, ScheduleSection
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from nightcrew.domain.job import Job
-
 from nightcrew_cli.jobfile import archive, checks
 from nightcrew_cli.jobfile.compiler import compile_job
 from nightcrew_cli.jobfile.document import Document, SyntaxProblemError, read_documents

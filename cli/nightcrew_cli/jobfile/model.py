@@ -6,9 +6,9 @@ One field at a time only; what fields say about each other is in checks.py.
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from nightcrew.domain.job import CapacityType, OnFinish
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from nightcrew.domain.job import CapacityType, OnFinish
 from nightcrew_cli.jobfile import fields, machine
 from nightcrew_cli.jobfile.fields import Duration, Size, Text
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from nightcrew.domain.job import Job
-from nightcrew.domain.run import Run
-from nightcrew.usecases.operate import Change, Difference, FieldChange
 from rich.console import RenderableType
 from rich.text import Text
 
+from nightcrew.domain.job import Job
+from nightcrew.domain.run import Run
+from nightcrew.usecases.operate import Change, Difference, FieldChange
 from nightcrew_cli.view import text
 from nightcrew_cli.view.tables import facts, table
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rich.console import RenderableType
+from rich.text import Text
+
 from nightcrew.adapters.codec import encode
 from nightcrew.domain import tags
 from nightcrew.domain.job import Job
 from nightcrew.domain.plan import LaunchRequest
 from nightcrew.usecases.operate import Change, Difference
-from rich.console import RenderableType
-from rich.text import Text
-
 from nightcrew_cli.preview import Estimate, Preview
 from nightcrew_cli.prices import PriceBook
 from nightcrew_cli.view import jobs, text

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from nightcrew.domain.run import Attempt, Run
 from rich.text import Text
 
+from nightcrew.domain.run import Attempt, Run
 from nightcrew_cli.clock import Clock
 from nightcrew_cli.view import text
 
@@ -28,7 +28,6 @@ class Progress:
     clock: Clock
     usual: timedelta | None = None
     quiet: bool = False
-    shows_status: bool = True
     _live: Live | None = None
     _said: str = ""
     _run: Run | None = None
@@ -39,7 +38,7 @@ class Progress:
         """Keep the live line for as long as the block lasts."""
         from rich.live import Live
 
-        if self.quiet or not self.shows_status or not self.err.is_terminal or self.err.is_dumb_terminal:
+        if self.quiet or not self.err.is_terminal or self.err.is_dumb_terminal:
             yield self
             return
         live = Live(console=self._screen, get_renderable=self._line, transient=True, refresh_per_second=4)
@@ -59,15 +58,15 @@ class Progress:
         phase = f"{run.status} {len(run.attempts)}"
         if phase != self._said:
             self._said, self._since = phase, self.clock.now()
-            is_told = self.shows_status and not self.quiet and not run.status.is_terminal
-            if self._live is None and is_told:
+            if self._live is None and not self.quiet and not run.status.is_terminal:
                 self.err.print(Text(_phase(run), style="dim"), soft_wrap=True)
         self._run = run
 
     def attempt(self, attempt: Attempt) -> None:
         """A worker of its own has a log of its own; the first one needs no announcement."""
         if attempt.number > 1 and attempt.worker and not self.quiet:
-            self.err.print(Text(f"── attempt {attempt.number}, worker {attempt.worker.instance_id}", style="dim"))
+            console = self.err if self._live is None else self._screen
+            console.print(Text(f"── attempt {attempt.number}, worker {attempt.worker.instance_id}", style="dim"))
 
     def line(self, line: str) -> None:
         """Print a line of the log, as text and nothing else."""
@@ -92,12 +91,15 @@ class Progress:
         line.append(f" {text.clock(self.clock.now() - self._since)}")
         total = f" · {text.clock(self.clock.now() - self._run.created_at)} since the start"
         usual = f" · usually {text.span(self.usual)}" if self.usual else ""
-        return line.append(total + usual, style="dim")
+        waits = f" · {text.short(text.why(self._run), 60)}" if self._run.retry_at else ""
+        return line.append(total + usual + waits, style="dim")
 
 
 def _phase(run: Run) -> str:
+    """The status, with the worker that is there or the next attempt that is waited for."""
+    if run.retry_at is not None:
+        return f"{run.status}: {text.why(run)}; next attempt at {text.moment(run.retry_at)}"
     worker = run.attempt.worker if run.attempt else None
     about = f", attempt {len(run.attempts)}" if len(run.attempts) > 1 else ""
     where = f" on {worker.instance_id} ({worker.instance_type})" if worker else ""
-    wait = f" until {text.moment(run.retry_at)}" if run.retry_at else ""
-    return f"{run.status}{about}{where}{wait}"
+    return f"{run.status}{about}{where}"

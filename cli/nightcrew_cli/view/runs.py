@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from nightcrew.domain.job import CapacityType
-from nightcrew.domain.plan import Refusal
-from nightcrew.domain.run import Attempt, Run
 from rich.console import RenderableType
 from rich.text import Text
 
+from nightcrew.domain.job import CapacityType
+from nightcrew.domain.plan import Refusal
+from nightcrew.domain.run import Attempt, Run
 from nightcrew_cli.prices import PriceBook
 from nightcrew_cli.view import text
 from nightcrew_cli.view.tables import facts, heading, table
@@ -23,7 +23,6 @@ def run_table(runs: Iterable[Run], now: datetime) -> RenderableType:
 
 def _row(run: Run, now: datetime) -> Sequence[str | Text]:
     worker = run.attempt.worker if run.attempt else None
-    why = text.short(f"{text.outcome(run.outcome)}: {run.message}", 60) if run.outcome else ""
     return (
         run.run_id,
         text.status(run.status),
@@ -31,7 +30,7 @@ def _row(run: Run, now: datetime) -> Sequence[str | Text]:
         text.clock(text.run_time(run, now)),
         str(len(run.attempts) or "-"),
         worker.instance_type if worker else "-",
-        "" if run.status.value == "SUCCEEDED" else why,
+        text.short(text.why(run), 60),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from nightcrew.domain.run import Outcome, Run, RunStatus
 from rich.text import Text
+
+from nightcrew.domain.run import Outcome, Run, RunStatus
 
 _LOOKS = {
     RunStatus.LAUNCHING: ("◌", "cyan"),
@@ -96,11 +97,22 @@ def verdict(run: Run, now: datetime) -> Text:
     line = status(run.status)
     line.append(f"  {run.run_id}", style="bold")
     line.append(f"  {span(run_time(run, now))}")
-    if run.outcome is not None and run.status is not RunStatus.SUCCEEDED:
-        line.append(f"  {outcome(run.outcome)}: {printable(run.message)}")
+    if why(run):
+        line.append(f"  {why(run)}")
     elif len(run.attempts) > 1:
         line.append(f"  {len(run.attempts)} attempts")
     return line
+
+
+def why(run: Run) -> str:
+    """Why the run ended, or why it waits for another attempt; empty when it just goes on, or went well."""
+    ended, message = run.outcome, run.message
+    if run.status is RunStatus.RETRYING and run.attempt is not None:
+        ended, message = run.attempt.outcome, run.attempt.message
+    if ended is None or ended is Outcome.SUCCEEDED:
+        return ""
+    words = outcome(ended)
+    return printable(message if message.startswith(words) else f"{words}: {message}")
 
 
 def printable(text: str) -> str:

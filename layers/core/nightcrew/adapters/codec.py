@@ -16,7 +16,6 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nightcrew.domain.job import Job
 
-
 T = TypeVar("T")
 
 
