@@ -58,6 +58,8 @@ class Invocation:
 
     def show(self, table: RenderableType | list[RenderableType], data: Any) -> None:
         """Print the answer: for people, or as JSON; jsonl gives one line for each item of a list."""
+        from rich.text import Text
+
         match self.options.output:
             case "json":
                 self._raw(json.dumps(data, indent=2, ensure_ascii=False))
@@ -65,7 +67,8 @@ class Invocation:
                 for item in data if isinstance(data, list) else [data]:
                     self._raw(json.dumps(item, ensure_ascii=False, separators=(",", ":")))
             case _:
-                parts: list[RenderableType] = table if isinstance(table, list) else [table]
+                # Plain strings are text, too: nothing that a job is called may be taken for markup.
+                parts = [Text(part) if isinstance(part, str) else part for part in _listed(table)]
                 if self.out.is_terminal:
                     self.out.print(*parts, sep="\n")
                 else:
@@ -109,6 +112,10 @@ class Invocation:
         self.out.file.write(text + "\n")
 
 
+def _listed(table: RenderableType | list[RenderableType]) -> list[RenderableType]:
+    return table if isinstance(table, list) else [table]
+
+
 def begin(options: GlobalOptions) -> Invocation:
     """Return the invocation of this process."""
     return Invocation(
@@ -126,4 +133,4 @@ def _console(*, stderr: bool) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in ENVIRONMENT else _PIPED_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False)
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False)

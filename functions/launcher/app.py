@@ -15,7 +15,7 @@ from nightcrew.usecases.launch import Launch
 from nightcrew.usecases.settings import Settings
 
 logger = Logger(service="launcher")
-metrics = Metrics(namespace="Nightcrew", service="launcher")
+metrics = Metrics(service="launcher")
 
 
 def log_decision(decision: Decision) -> None:

@@ -15,7 +15,7 @@ from nightcrew.usecases.reap import DueSweep, InventorySweep, Tally
 from nightcrew.usecases.settings import Settings
 
 logger = Logger(service="reaper")
-metrics = Metrics(namespace="Nightcrew", service="reaper")
+metrics = Metrics(service="reaper")
 
 
 def log_decision(decision: Decision) -> None:

@@ -78,7 +78,7 @@ def test_every_kind_of_interruption_is_understood(action: str) -> None:
     [
         pytest.param(envelope("instance-running.json", state="dreaming"), id="a state of the future"),
         pytest.param(envelope("instance-running.json", state=["running"]), id="a state that is a list"),
-        pytest.param(envelope("instance-running.json", **{"instance-id": "i-0f0f; rm"}), id="no instance id"),
+        pytest.param(envelope("instance-running.json", **{"instance-id": f"{FOREIGN}; rm"}), id="no instance id"),
         pytest.param(envelope("instance-running.json", **{"instance-id": None}), id="an instance id that is null"),
         pytest.param({**envelope("instance-running.json"), "source": "my.app"}, id="another source"),
         pytest.param({**envelope("instance-running.json"), "detail": None}, id="no detail"),

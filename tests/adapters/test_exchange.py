@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightcrew.adapters import exchange as module
+from nightcrew.adapters.codec import encode
 from nightcrew.adapters.exchange import S3Exchange
 from nightcrew.domain.job import Files
 from nightcrew.domain.lifecycle import ResultWritten, decide
@@ -76,7 +77,14 @@ def test_a_roster_holds_all_that_the_worker_needs(exchange: S3Exchange, run: Run
         "files": {"key": "files/00ff.tar.gz", "sha256": "00ff"},
         "tasks": {"i-00000001": 0},
         "program": program_source(),
+        "record": encode(replace(run, nonce="", version=1)),
     }
+
+
+def test_a_roster_gives_away_nothing_of_later_attempts(exchange: S3Exchange, run: Run, attempt: Attempt) -> None:
+    exchange.put_roster(run, attempt, make_worker("i-00000001"))
+
+    assert run.nonce.encode() not in roster_bytes(exchange, attempt)
 
 
 def test_the_same_run_gives_the_same_bytes_however_its_job_was_spelled(

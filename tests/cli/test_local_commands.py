@@ -183,7 +183,7 @@ def up(host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeH
 def test_tick_fires_the_schedule_at_the_time_that_is_given(up: FakeHost, stage: Stage) -> None:
     result = stage("local", "tick", "nightly-report", "--at", "2026-11-23T02:30:00Z")
 
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stdout) == (0, f"{RUN_ID}\n")
     assert up.asked == [("nightly-report", datetime(2026, 11, 23, 2, 30, tzinfo=UTC))]
 
 

@@ -145,12 +145,18 @@ def tick(
         typer.Option("--at", help="The tick's time. Default: now.", show_default=False),
     ] = None,
 ) -> None:
-    """Fire a job's schedule now, as EventBridge Scheduler would at that time."""
+    """Fire a job's schedule now, as EventBridge Scheduler would.
+
+    Prints the id that the run of this tick will have.
+    """
+    from nightcrew.domain.run import Trigger, run_id_of
+
     answer = running(invocation).control.tick(job, _time(at))
     if answer.get("delivered") != "true":
         raise CommandError(f"the tick was not delivered: {answer.get('reason', 'no reason given')}")
-    invocation.show(f"tick of {job} delivered, scheduled for {answer['scheduled_time']}", answer)
-    invocation.next_steps([(f"nightcrew logs -f {job}@last --local", "follow its run")])
+    run_id = run_id_of(job, datetime.fromisoformat(answer["scheduled_time"]), Trigger.SCHEDULE)
+    invocation.show(run_id, {**answer, "run_id": run_id})
+    invocation.next_steps([(f"nightcrew logs -f {run_id} --local", "follow it, as soon as the launcher has begun it")])
 
 
 def _time(text: str | None) -> datetime | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from nightcrew.adapters import aws_errors
+from nightcrew.adapters.codec import encode
 from nightcrew.domain.result import Result, parse_result
 from nightcrew.domain.run import Attempt, Run, Worker
 from nightcrew.domain.tags import format_time
@@ -139,4 +140,7 @@ def _roster(run: Run, attempt: Attempt, worker: Worker) -> dict[str, Any]:
         "files": job.files.to_json() if job.files else None,
         "tasks": {worker.instance_id: 0},
         "program": program_source(),
+        # For the day on which the table is lost: all that is needed to write the record again. Without the nonce,
+        # from which the launch ids of later attempts could be told.
+        "record": encode(replace(run, nonce="", version=1)),
     }

@@ -1,0 +1,133 @@
+"""What every fake client shares: each outside call takes time, may fail in any of AWS's ways, and may be the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+
+from tests.simulation.kernel import Killed
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+T = TypeVar("T")
+
+THROTTLES = {
+    "ec2": ("RequestLimitExceeded", 503),
+    "dynamodb": ("ThrottlingException", 400),
+    "s3": ("SlowDown", 503),
+    "sns": ("Throttling", 400),
+    "lambda": ("TooManyRequestsException", 429),
+    "ssm": ("ThrottlingException", 400),
+}
+DENIALS = {
+    "ec2": "UnauthorizedOperation",
+    "s3": "AccessDenied",
+    "sns": "AuthorizationError",
+}
+SERVER_ERRORS = {"dynamodb": "InternalServerError", "ec2": "InternalError", "lambda": "ServiceException"}
+_RETRIED = {code for code, _ in THROTTLES.values()} | {"ProvisionedThroughputExceededException"}
+
+
+def client_error(code: str, message: str, operation: str, status: int = 400, **more: Any) -> ClientError:
+    response: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+        **more,
+    }
+    return ClientError(response, operation)
+
+
+def is_retried_by_sdk(error: Exception) -> bool:
+    """botocore's standard mode: throttles, 5xx and connections that broke."""
+    if isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return code in _RETRIED or status in {500, 502, 503, 504}
+    return isinstance(error, BotoCoreError)
+
+
+class Client:
+    """`attempts` and `timeout` are the SDK's, as wiring.py configures them."""
+
+    service = ""
+
+    def __init__(self, world: World, attempts: int = 4, timeout: float = 15.0) -> None:
+        self._world, self._attempts, self._timeout = world, attempts, timeout
+
+    def _call(self, operation: str, act: Callable[[], T], *, writes: bool = False) -> T:
+        """Do the call as the SDK does: again after throttles and broken connections, up to its limit."""
+        invocation = self._world.kernel.current()
+        if invocation is None:
+            return act()
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._once(operation, act, writes=writes)
+            except (BotoCoreError, ClientError) as error:
+                self._world.kernel.note(f"#{invocation.number}", self.service, operation, "->", error)
+                if attempt == self._attempts or not is_retried_by_sdk(error):
+                    raise
+            self._world.kernel.pause(min(20.0, 2.0**attempt) * self._world.dice.between(0, 1, "backoff"))
+        raise AssertionError
+
+    def _once(self, operation: str, act: Callable[[], T], *, writes: bool) -> T:
+        world, dice = self._world, self._world.dice
+        invocation = world.kernel.current()
+        assert invocation is not None
+        world.kernel.pause(self._latency())
+        invocation.calls += 1
+        world.calls += 1
+        if world.calls == world.cut_before or dice.fault("crash"):
+            invocation.faults += 1
+            raise Killed("crash")
+        self._trouble(operation)
+        answer = act()
+        world.kernel.note(f"#{invocation.number}", self.service, operation, "ok")
+        if world.calls == world.cut_after:
+            invocation.faults += 1
+            raise Killed("crash")
+        if writes and dice.fault("lost_answer"):
+            invocation.faults += 1
+            if dice.between(0, 1, "lost") < 0.3:
+                world.kernel.pause(self._timeout)
+                raise ReadTimeoutError(endpoint_url=f"https://{self.service}")
+            raise ConnectionClosedError(endpoint_url=f"https://{self.service}")
+        return answer
+
+    def _latency(self) -> float:
+        dice = self._world.dice
+        if dice.fault("slow_call"):
+            return dice.between(1, 90, "slow")
+        return 0.005 + 0.05 * dice.stream("latency").random()
+
+    def _trouble(self, operation: str) -> None:
+        """Raise what goes wrong before the service does anything."""
+        world, dice = self._world, self._world.dice
+        invocation = world.kernel.current()
+        assert invocation is not None
+        trouble = world.outage(self.service, operation)
+        if trouble:
+            invocation.faults += 1
+            dice.fired[f"during_{trouble}"] += 1
+        if trouble == "down" or dice.fault("refused_connection"):
+            invocation.faults += 1
+            raise EndpointConnectionError(endpoint_url=f"https://{self.service}")
+        if trouble == "denied":
+            code = DENIALS.get(self.service, "AccessDeniedException")
+            raise client_error(code, "You are not authorized to perform this operation.", operation, 403)
+        if trouble == "throttled" or dice.fault("throttle"):
+            invocation.faults += 1
+            code, status = THROTTLES.get(self.service, ("ThrottlingException", 400))
+            raise client_error(code, "Request limit exceeded.", operation, status)
+        if dice.fault("server_error"):
+            invocation.faults += 1
+            code = SERVER_ERRORS.get(self.service, "InternalError")
+            raise client_error(code, "An internal error has occurred", operation, 500)
