@@ -10,11 +10,13 @@ from nightcrew_cli.commands import (
     apply,
     cancel,
     demo,
+    doctor,
     jobs,
     local,
     logs,
     plan,
     ps,
+    redrive,
     run,
     runs,
     schema,
@@ -30,7 +32,7 @@ app = group(
     " Global options may stand before or after the command.",
     epilog=help_page.block("Exit codes", (f"{code.value:>3}  {code.meaning}" for code in ExitCode)),
 )
-for module in (validate, plan, apply, schema, run, ps, logs, cancel, jobs, runs, local, demo, version):
+for module in (validate, plan, apply, schema, run, ps, logs, cancel, jobs, runs, doctor, redrive, local, demo, version):
     module.register(app)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -13,21 +14,17 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from nightcrew import wiring
 from nightcrew.adapters.envelopes import parse_facts
-from nightcrew.domain.lifecycle import Decision
 from nightcrew.usecases.settings import Settings
 from nightcrew.usecases.watch import Fact, Watch
 
 logger = Logger(service="lifecycle")
-
-
-def log_decision(decision: Decision) -> None:
-    run = decision.run
-    logger.info(decision.reason, extra={"run_id": run.run_id, "status": run.status, "outcome": run.outcome})
+# The use cases log each decision under this name; they know nothing of Powertools.
+copy_config_to_registered_loggers(logger, include={"nightcrew"})
 
 
 @cache
 def use_case() -> Watch:
-    return wiring.watch(Settings.from_env(os.environ), log_decision)  # noqa: TID251 the one reader
+    return wiring.watch(Settings.from_env(os.environ))  # noqa: TID251 the one reader
 
 
 def facts_in(body: str) -> tuple[Fact, ...]:

@@ -5,30 +5,28 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from nightcrew import wiring
-from nightcrew.domain.lifecycle import Decision
 from nightcrew.usecases.errors import SweepError
 from nightcrew.usecases.reap import DueSweep, InventorySweep, Tally
 from nightcrew.usecases.settings import Settings
 
 logger = Logger(service="reaper")
-metrics = Metrics(service="reaper")
-
-
-def log_decision(decision: Decision) -> None:
-    run = decision.run
-    logger.info(decision.reason, extra={"run_id": run.run_id, "status": run.status, "outcome": run.outcome})
+# The use cases log each decision under this name; they know nothing of Powertools.
+copy_config_to_registered_loggers(logger, include={"nightcrew"})
+# One name for all functions, so that one alarm hears them all.
+metrics = Metrics(service="nightcrew")
 
 
 @cache
 def sweeps() -> dict[str, DueSweep | InventorySweep]:
     settings = Settings.from_env(os.environ)  # noqa: TID251 the one reader
     return {
-        "due": wiring.due_sweep(settings, log_decision),
-        "inventory": wiring.inventory_sweep(settings, log_decision),
+        "due": wiring.due_sweep(settings),
+        "inventory": wiring.inventory_sweep(settings),
     }
 
 

@@ -101,6 +101,9 @@ attempts = build(
     message=text,
     worker_ended=st.booleans(),
     refusals=several(build(Refusal, pool=text, code=text, message=text)),
+    claimed_at=st.none() | moments,
+    contested=st.booleans(),
+    repeats=whole,
 )
 every_run = build(
     Run,

@@ -275,7 +275,7 @@ def test_the_runs_history_says_what_the_pools_answered(fleet: Ec2Fleet) -> None:
     [("InsufficientInstanceCapacity", 500), ("RequestLimitExceeded", 503), ("InternalError", 500)],
 )
 def test_the_launchers_own_client_asks_exactly_once(code: str, status: int) -> None:
-    client = wiring.launch(SETTINGS, lambda decision: None).fleet.client
+    client = wiring.launch(SETTINGS).fleet.client
     sent: list[Any] = []
 
     def respond(request: Any, **_: Any) -> AWSResponse:

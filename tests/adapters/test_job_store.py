@@ -177,3 +177,39 @@ def test_what_is_longest_due_comes_first_and_what_is_not_due_does_not_come(jobs:
 
     assert [run_id.removesuffix("-20260116T023000Z") for run_id in due.run_ids] == ["a-job", "b-job", "c-job"]
     assert [watched.job.name for watched in due.jobs] == ["nightly-report"]
+
+
+def test_a_tick_that_was_not_checked_yet_is_not_forgotten_when_the_job_is_applied_again(jobs: DynamoJobs) -> None:
+    jobs.put(scheduled(), NOW)
+    just_after = NOW + timedelta(days=1, minutes=1)
+
+    jobs.put(replace(scheduled(), command="another"), just_after)
+
+    (watched,) = jobs.due(CHECKED).jobs
+    assert watched.tick == NOW + timedelta(days=1)
+    assert watched.job.command == "another"
+
+
+def test_a_changed_schedule_begins_a_new_expectation(jobs: DynamoJobs) -> None:
+    jobs.put(scheduled(), NOW)
+
+    jobs.put(scheduled(timezone="Europe/Berlin"), NOW + timedelta(days=1, minutes=1))
+
+    assert jobs.due(CHECKED).jobs == ()
+
+
+def test_a_job_record_that_cannot_be_read_is_named_and_hides_no_other(jobs: DynamoJobs) -> None:
+    jobs.put(scheduled(), NOW)
+    jobs.put(replace(scheduled(), name="newer"), NOW)
+    jobs.table.client.update_item(
+        TableName=jobs.table.name,
+        Key=current_key("newer"),
+        UpdateExpression="SET #r = :r",
+        ExpressionAttributeNames={"#r": "record"},
+        ExpressionAttributeValues={":r": {"S": '{"version": 99, "name": "newer"}'}},
+    )
+
+    due = jobs.due(CHECKED)
+
+    assert [watched.job.name for watched in due.jobs] == ["nightly-report"]
+    assert due.unreadable_jobs == ("newer",)

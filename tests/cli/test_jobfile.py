@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from nightcrew.domain.job import Job
 from nightcrew.domain.schedule import ScheduleError, parse
-from nightcrew_cli.jobfile import JobFile, JobFileError, load, schema
+from nightcrew_cli.jobfile import JobFile, JobFileError, archive, load, schema
 from nightcrew_cli.jobfile.compiler import rate_expression
 from nightcrew_cli.jobfile.crontab import at_expression, cron_expression
 from nightcrew_cli.jobfile.machine import architecture, is_instance_type
@@ -241,7 +241,7 @@ def test_anchors_work(folder: Folder) -> None:
 
 def test_an_alias_bomb_is_refused_quickly(folder: Folder) -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcd", "bcde", strict=True)]
 
     got = folder.problems("\n".join(lines))
 
@@ -441,6 +441,47 @@ def test_architecture_and_shape_agree_with_the_whole_catalogue() -> None:
 
 
 @pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (family, "arm64")
+        for family in [
+            "a1",
+            "t4g",
+            "m7g",
+            "c6gn",
+            "r8gd",
+            "x2gd",
+            "im4gn",
+            "is4gen",
+            "i8ge",
+            "hpc7g",
+            "g5g",
+            "p6e-gb200",
+        ]
+    ]
+    + [
+        (family, "x86_64")
+        for family in [
+            "g4dn",
+            "g4ad",
+            "g5",
+            "g6e",
+            "gr6",
+            "t3a",
+            "m7i-flex",
+            "p4de",
+            "u-6tb1",
+            "u7in-16tb",
+            "dl2q",
+            "z1d",
+        ]
+    ],
+)
+def test_the_letter_g_means_graviton_only_after_the_generation(family: str, expected: str) -> None:
+    assert architecture(f"{family}.xlarge") == expected
+
+
+@pytest.mark.parametrize(
     ("compute", "image", "types"),
     [
         ("{}", "al2023-ami-kernel-default-arm64", ("m7g.large", "m6g.large")),
@@ -573,11 +614,11 @@ def test_a_file_that_may_not_be_read_is_named(folder: Folder) -> None:
 
 def unpacked(job_file: JobFile) -> dict[str, tuple[bytes, int]]:
     assert job_file.files_archive is not None
-    with tarfile.open(fileobj=io.BytesIO(job_file.files_archive), mode="r:gz") as archive:
-        members = archive.getmembers()
+    with tarfile.open(fileobj=io.BytesIO(job_file.files_archive), mode="r:gz") as tar:
+        members = tar.getmembers()
         assert all(member.isreg() and member.mtime == member.uid == member.gid == 0 for member in members)
         assert [member.name for member in members] == sorted(member.name for member in members)
-        return {m.name: (archive.extractfile(m).read(), m.mode) for m in members}  # type: ignore[union-attr]
+        return {m.name: (tar.extractfile(m).read(), m.mode) for m in members}  # type: ignore[union-attr]
 
 
 def test_files_are_packed_with_their_names_contents_and_executable_bit(folder: Folder) -> None:
@@ -624,6 +665,13 @@ def test_the_archive_of_known_files_stays(folder: Folder) -> None:
 
     assert job.files is not None
     assert job.files.sha256[:16] == "10144618278582f3"
+
+
+@pytest.mark.parametrize("size", [1, 65_534, 65_535, 65_536, 131_070, 131_071])
+def test_the_archive_is_gzip_at_every_block_boundary(size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+
+    assert gzip.decompress(archive._gzip(content[:size])) == content[:size]
 
 
 @pytest.mark.parametrize(

@@ -189,3 +189,10 @@ def test_a_young_left_over_may_be_in_the_middle_of_a_launch():
 
     assert not is_left_over(young, NOW, LIMITS)
     assert is_left_over(young, AFTER_GRACE, LIMITS)
+
+
+def test_an_interface_tells_its_age_by_its_deadline_only():
+    interface = LeftOver(resource_id="eni-1", created_at=None, deadline=NOW)
+
+    assert not is_left_over(interface, NOW - timedelta(seconds=1), LIMITS)
+    assert is_left_over(interface, NOW, LIMITS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from nightcrew.adapters.exchange import S3Exchange
 from nightcrew.adapters.run_store import DynamoRuns
 from nightcrew.adapters.table import Table
 from nightcrew.domain.run import Attempt, Limits, Run, RunStatus
-from nightcrew_cli.local import Host
+from nightcrew_cli.local import Host, processes
+from nightcrew_cli.local.settings import MARKER
 
 ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
@@ -72,6 +74,17 @@ class Night:
 
     def apply(self, folder: Path, name: str, command: str, **fields: Any) -> str:
         """Write a job file as its user would, and apply it."""
+        return self.apply_all(folder, {name: command}, **fields)[0]
+
+    def apply_all(self, folder: Path, commands: Mapping[str, str], **fields: Any) -> list[str]:
+        """Write a job file for each command and apply them together."""
+        paths = [self._write_job(folder, name, command, dict(fields)) for name, command in commands.items()]
+        done = self.cli("apply", *map(str, paths))
+        assert done.code == 0, done.out + done.err
+        return list(commands)
+
+    @staticmethod
+    def _write_job(folder: Path, name: str, command: str, fields: dict[str, Any]) -> Path:
         job = {
             "name": name,
             "command": command,
@@ -89,9 +102,7 @@ class Night:
         }
         path = folder / f"{name}.yaml"
         path.write_text(json.dumps(job), encoding="utf-8")  # JSON is YAML
-        done = self.cli("apply", str(path))
-        assert done.code == 0, done.out + done.err
-        return name
+        return path
 
     def tick(self, name: str, at: datetime | None = None) -> str:
         """Fire the schedule as Scheduler would; return the run's id."""
@@ -104,6 +115,21 @@ class Night:
         body = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, body
         return dict(body)
+
+    def invoke_failing(self, function: str, payload: dict[str, Any]) -> str:
+        """Invoke a function that is expected to fail; return what it says."""
+        answer = self.client("lambda").invoke(FunctionName=self.outputs[function], Payload=json.dumps(payload))
+        body = json.loads(answer["Payload"].read())
+        assert "FunctionError" in answer, body
+        return str(body["errorMessage"])
+
+    def kill_function(self, name: str) -> int:
+        """SIGKILL every process that runs this function; return how many there were."""
+        doomed = processes.marked("AWS_LAMBDA_FUNCTION_NAME", f"nightcrew-{name}")
+        ours = set(doomed) & set(processes.marked(MARKER, str(self.home)))
+        for pid in ours:
+            processes.send(pid, signal.SIGKILL)
+        return len(ours)
 
     def sweep(self, name: str = "due") -> dict[str, Any]:
         return self.invoke("ReaperName", {"sweep": name})

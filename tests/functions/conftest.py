@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.handlers import Context, Metric, emitted, handler_module, printed_json
+from tests.functions.handlers import NAMESPACE, Context, Metric, emitted, handler_module, printed_json
 from tests.usecases.world import World
 
 
@@ -38,6 +38,7 @@ def world() -> World:
 def functions(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], echo_logs: None
 ) -> Functions:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", NAMESPACE)
     monkeypatch.setattr(handler_module("launcher"), "use_case", world.launcher)
     monkeypatch.setattr(handler_module("lifecycle"), "use_case", world.watch)
     monkeypatch.setattr(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("launcher", "lifecycle", "reaper")
+# What the template sets for a stack of the default name.
+NAMESPACE = "Nightcrew/nightcrew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ def handler_module(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with patch.dict(os.environ, {"POWERTOOLS_METRICS_NAMESPACE": NAMESPACE}):
+        spec.loader.exec_module(module)
     return module
 
 

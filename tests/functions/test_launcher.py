@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from nightcrew.adapters.envelopes import EnvelopeError
+from nightcrew.domain.job import JobSchedule
 from nightcrew.domain.plan import RefusalKind
 from nightcrew.usecases.errors import AmbiguousLaunchError
 from tests.builders import make_job
@@ -52,27 +53,29 @@ def test_a_resumed_run_gets_its_next_attempt(functions: Functions) -> None:
     assert (first["status"], second["status"]) == ("RETRYING", "STARTING")
 
 
-def test_each_run_carried_on_is_counted(functions: Functions) -> None:
-    functions("launcher", TICK)
-
-    metric = functions.metrics["RunsCarriedOn"]
-    assert (metric.namespace, metric.value) == ("Nightcrew", 1)
-    assert ("service", "launcher") in metric.dimensions
-
-
-@pytest.mark.filterwarnings("ignore:No application metrics to publish")
 def test_an_ambiguous_launch_fails_the_invocation_so_that_it_is_repeated(functions: Functions) -> None:
     functions.world.lose_answer = 1
 
     with pytest.raises(AmbiguousLaunchError):
         functions("launcher", TICK)
 
-    assert functions.metrics == {}
+    assert functions.world.runs_[RUN_ID].status == "LAUNCHING"
 
 
-@pytest.mark.filterwarnings("ignore:No application metrics to publish")
 def test_a_garbled_tick_fails_before_anything_is_asked_of_aws(functions: Functions) -> None:
     with pytest.raises(EnvelopeError, match=r"<aws\.scheduler\.scheduled-time>"):
         functions("launcher", read_event("launcher/garbled-tick.json"))
 
     assert functions.world.calls == []
+
+
+def test_a_tick_that_comes_too_late_is_counted_where_the_alarm_listens(functions: Functions) -> None:
+    schedule = JobSchedule(expressions=("cron(30 2 * * ? *)",))
+    functions.world.jobs_[TICK["job"], TICK["revision"]] = make_job(schedule=schedule)
+    functions.world.pass_time(hours=2)
+
+    answer = functions("launcher", TICK)
+
+    assert answer["status"] == "MISSED"
+    missed = functions.metrics["RunsMissed"]
+    assert (missed.value, ("service", "nightcrew") in missed.dimensions) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,33 @@ def test_a_handler_is_imported_without_any_effect(name: str) -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# The same for what is printed: loggers keep the stdout that they were made with.
+DECIDE = """
+from tests.functions.handlers import Context, handler_module, read_event
+from tests.builders import make_job
+from tests.usecases.world import World
+world, launcher, tick = World(), handler_module("launcher"), read_event("launcher/tick.json")
+world.jobs_[tick["job"], tick["revision"]] = make_job()
+launcher.use_case = world.launcher
+launcher.lambda_handler(tick, Context())
+"""
+
+
+def test_a_decision_is_one_line_of_the_log_with_its_run() -> None:
+    environment = {"PATH": os.defpath, "PYTHONPATH": f"{ROOT / 'layers' / 'core'}:{ROOT}"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", DECIDE], capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
+
+    assert done.stderr == ""
+    (line,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "worker i-00000001 launched" in line["message"]
+    assert line["run_id"] == "nightly-report-20260116T023000Z"
+    assert line["status"] == "STARTING"
+    assert (line["service"], line["function_request_id"]) == ("launcher", "0a1b2c3d-0000-4000-8000-000000000000")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ from nightcrew.usecases.errors import SweepError, UnreadableError
 from nightcrew.usecases.ports import EndReport, EndStatus, WatchedJob
 from tests.builders import NOW, make_job
 from tests.functions.conftest import Functions
+from tests.functions.handlers import NAMESPACE
 
 STRAY = SeenWorker(
     instance_id="i-0000dead",
@@ -22,8 +23,8 @@ STRAY = SeenWorker(
 
 
 def values(functions: Functions) -> dict[str, float]:
-    assert all(metric.namespace == "Nightcrew" for metric in functions.metrics.values())
-    assert all(("service", "reaper") in metric.dimensions for metric in functions.metrics.values())
+    assert all(metric.namespace == NAMESPACE for metric in functions.metrics.values())
+    assert all(("service", "nightcrew") in metric.dimensions for metric in functions.metrics.values())
     return {name: metric.value for name, metric in functions.metrics.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,7 +83,10 @@ class Client:
         world, dice = self._world, self._world.dice
         invocation = world.kernel.current()
         assert invocation is not None
-        world.kernel.pause(self._latency())
+        latency = self._latency()
+        if latency > self._timeout:
+            self._give_up(act, latency)
+        world.kernel.pause(latency)
         invocation.calls += 1
         world.calls += 1
         if world.calls == world.cut_before or dice.fault("crash"):
@@ -102,10 +106,35 @@ class Client:
             raise ConnectionClosedError(endpoint_url=f"https://{self.service}")
         return answer
 
+    def _fault(self, kind: str) -> bool:
+        """Say whether the service does this to the call, and remember that the invocation was disturbed."""
+        if not self._world.dice.fault(kind):
+            return False
+        self._disturbed("")
+        return True
+
+    def _disturbed(self, kind: str) -> None:
+        invocation = self._world.kernel.current()
+        if invocation is not None:
+            invocation.faults += 1
+        if kind:
+            self._world.dice.fired[kind] += 1
+
+    def _give_up(self, act: Callable[[], object], latency: float) -> None:
+        """The answer takes longer than the SDK waits; half of such requests are carried out all the same, later."""
+        world = self._world
+        invocation = world.kernel.current()
+        assert invocation is not None
+        invocation.faults += 1
+        if world.dice.between(0, 1, "late") < 0.5:
+            world.kernel.after(latency, _carry_out_late, act)
+        world.kernel.pause(self._timeout)
+        raise ReadTimeoutError(endpoint_url=f"https://{self.service}")
+
     def _latency(self) -> float:
         dice = self._world.dice
         if dice.fault("slow_call"):
-            return dice.between(1, 90, "slow")
+            return dice.between(1, self._timeout + 8, "slow")
         return 0.005 + 0.05 * dice.stream("latency").random()
 
     def _trouble(self, operation: str) -> None:
@@ -131,3 +160,8 @@ class Client:
             invocation.faults += 1
             code = SERVER_ERRORS.get(self.service, "InternalError")
             raise client_error(code, "An internal error has occurred", operation, 500)
+
+
+def _carry_out_late(act: Callable[[], object]) -> None:
+    with contextlib.suppress(ClientError):
+        act()

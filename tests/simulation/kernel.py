@@ -61,10 +61,12 @@ class Kernel:
     now: float = 0.0
     steps: int = 0
     invocations: int = 0
+    timeouts: int = 0
     trace: list[str] = field(default_factory=list)
     checksum: int = 0
     after_step: Callable[[], None] = lambda: None
     _heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
+    _running: dict[Invocation, None] = field(default_factory=dict)
     _order: Any = field(default_factory=itertools.count)
 
     # ---- Time ------------------------------------------------------------------------------------------------
@@ -109,6 +111,7 @@ class Kernel:
         task = _Task(lambda: self._live(invocation, body))
         task.invocation = invocation
         invocation.task = task
+        self._running[invocation] = None
         self.note(f"#{invocation.number}", function, "begins", payload)
         self.after(timeout, self._time_out, invocation)
         self._continue(invocation, invocation.wake)
@@ -139,6 +142,7 @@ class Kernel:
         if not invocation.ending:
             invocation.wake += 1
             invocation.faults += 1
+            self.timeouts += 1
             invocation.task.throw(Killed("timeout"))
             self._see(invocation)
 
@@ -146,4 +150,12 @@ class Kernel:
         if invocation.ending:
             self.note(f"#{invocation.number}", invocation.function, "ends:", invocation.ending, invocation.error or "")
             invocation.wake += 1
+            del self._running[invocation]
             invocation.done(invocation)
+
+    def close(self) -> None:
+        """End what is still running, without a word."""
+        for invocation in list(self._running):
+            invocation.task.throw(Killed("closed"))
+        self._running.clear()
+        self._heap.clear()

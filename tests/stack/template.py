@@ -48,7 +48,7 @@ def template() -> dict[str, Any]:
 
 def resources(kind: str) -> dict[str, dict[str, Any]]:
     """The properties of every resource of a type, by logical id."""
-    return {name: item["Properties"] for name, item in template()["Resources"].items() if item["Type"] == kind}
+    return {name: item.get("Properties", {}) for name, item in template()["Resources"].items() if item["Type"] == kind}
 
 
 def resource(name: str) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def references(value: Any) -> set[str]:
         elif function == "Fn::GetAtt":
             found.add(argument[0])
         elif function == "Fn::Sub":
-            text = argument if isinstance(argument, str) else argument[0]
-            found |= {place.split(".")[0] for place in _PLACE.findall(text)}
+            text, own = (argument, {}) if isinstance(argument, str) else argument
+            found |= {place.split(".")[0] for place in _PLACE.findall(text)} - set(own)
     return found
 
 

@@ -17,7 +17,7 @@ from tests.stack.template import ROOT, parameter, references, resource, resource
 
 FUNCTIONS = resources("AWS::Serverless::Function")
 # Not Settings' to read: what Powertools and botocore read themselves.
-OF_LIBRARIES = {"POWERTOOLS_LOG_LEVEL", "AWS_ENDPOINT_URL"}
+OF_LIBRARIES = {"POWERTOOLS_LOG_LEVEL", "POWERTOOLS_METRICS_NAMESPACE", "AWS_ENDPOINT_URL"}
 
 
 class Recorder(dict[str, str]):

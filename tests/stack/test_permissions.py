@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.template import listed, resource, resources, statements, template
+from tests.stack.template import listed, resources, statements, template
 
 OUR_TAG = {"aws:ResourceTag/nightcrew:stack": {"Ref": "AWS::StackName"}}
 REQUESTED_TAG = {"aws:RequestTag/nightcrew:stack": {"Ref": "AWS::StackName"}}
@@ -139,7 +139,32 @@ def test_whoever_may_be_anybody_is_only_ever_denied() -> None:
 
 
 def test_events_come_from_our_rules_only() -> None:
-    (statement,) = resource("QueuePolicy")["PolicyDocument"]["Statement"]
+    allowed = [item for item in statements(queue_policies()) if item["Effect"] == "Allow"]
     rules = [{"Fn::GetAtt": [name, "Arn"]} for name in resources("AWS::Events::Rule")]
 
-    assert statement["Condition"]["ArnEquals"]["aws:SourceArn"] == rules
+    assert [(item["Principal"], item["Action"]) for item in allowed] == [
+        ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
+    ]
+    assert allowed[0]["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": rules},
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+    }
+
+
+def queue_policies() -> list[dict[str, Any]]:
+    return list(resources("AWS::SQS::QueuePolicy").values())
+
+
+def test_every_queue_answers_over_tls_only_and_has_one_policy() -> None:
+    tls = {"Bool": {"aws:SecureTransport": "false"}}
+    guarded = [
+        queue["Ref"]
+        for policy in queue_policies()
+        for item in policy["PolicyDocument"]["Statement"]
+        if (item["Effect"], item["Action"], item.get("Condition")) == ("Deny", "sqs:*", tls)
+        for queue in policy["Queues"]
+    ]
+
+    assert sorted(guarded) == sorted(resources("AWS::SQS::Queue"))
+    # A second policy of the same queue would replace the first.
+    assert len(guarded) == sum(len(policy["Queues"]) for policy in queue_policies())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 EventAction = Literal["drop", "delay", "duplicate"]
-CallMode = Literal["refuse", "lose"]
+CallMode = Literal["refuse", "lose", "delay"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class CallFault:
     """Applies to API calls named as IAM names them (`ec2:CreateFleet`).
 
     refuse: nothing is done and the error is answered. lose: it is done, and the answer is lost; with status 0 the
-    connection breaks, else that error is answered.
+    connection breaks, else that error is answered. delay: it is done, and the answer comes `seconds` later.
     """
 
     call: str
@@ -54,6 +54,7 @@ class CallFault:
     code: str = "InternalError"
     message: str = "An internal error has occurred"
     status: int = 500
+    seconds: float = 1.0
     times: int | None = 1
 
     def takes(self, call: str) -> bool:

@@ -5,6 +5,7 @@ Nothing is changed on disk. `install` is called once, before the first request.
 
 # ruff: noqa: SLF001 - replacing an emulator's inner parts is what this module is for
 
+import asyncio
 import contextvars
 import json
 from collections.abc import Callable, Mapping
@@ -200,7 +201,7 @@ def role_ids_in_sessions() -> None:
 
 
 def call_faults(faults: Faults) -> None:
-    """A call can be refused, or carried out while its answer is lost."""
+    """A call can be refused, or carried out while its answer is lost or late."""
     dispatch: Callable[..., Any] = gateway._dispatch_service_request
 
     async def dispatch_service_request(
@@ -211,6 +212,9 @@ def call_faults(faults: Faults) -> None:
         if fault and fault.mode == "refuse":
             return _error(fault, service)
         response = await dispatch(method, path, headers, body, query_params, request_id)
+        if fault and fault.mode == "delay":
+            await asyncio.sleep(fault.seconds)
+            return response
         if fault and fault.status == 0:
             raise LostAnswerError
         return _error(fault, service) if fault else response

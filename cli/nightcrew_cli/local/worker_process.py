@@ -94,7 +94,7 @@ class WorkerProcess:
         if not self.is_alive:
             return
         if self._supervisor:
-            processes.send(self._supervisor.pid, signal.SIGKILL)
+            processes.end_tree(self._supervisor.pid)
 
     def freeze(self) -> None:
         """Let every process of the guest hang: it is there and does nothing, timers included."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,15 +18,12 @@ from nightcrew.adapters.messages import LambdaLaunchRequests, SnsNotifier
 from nightcrew.adapters.run_store import DynamoRuns
 from nightcrew.adapters.table import Table
 from nightcrew.adapters.workers import Ec2Workers
-from nightcrew.domain.lifecycle import Decision
 from nightcrew.usecases.apply import Effects
 from nightcrew.usecases.launch import Launch
 from nightcrew.usecases.look import Look
 from nightcrew.usecases.reap import DueSweep, InventorySweep
 from nightcrew.usecases.settings import Settings
 from nightcrew.usecases.watch import Watch
-
-OnDecision = Callable[[Decision], None]
 
 _READS = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
 # botocore would repeat InsufficientInstanceCapacity, which comes as HTTP 500, for ten seconds on the same
@@ -40,7 +36,7 @@ def _client(service: str) -> Any:
     return boto3.client(service, config=_READS)  # type: ignore[call-overload]
 
 
-def launch(settings: Settings, on_decision: OnDecision) -> Launch:
+def launch(settings: Settings) -> Launch:
     clock = SystemClock()
     runs = DynamoRuns(_table(settings), settings.limits)
     return Launch(
@@ -53,21 +49,19 @@ def launch(settings: Settings, on_decision: OnDecision) -> Launch:
         inputs=AwsLaunchInputs(_client("ec2"), _client("ssm")),
         fleet=Ec2Fleet(boto3.client("ec2", config=_LAUNCHES)),
         exchange=_exchange(settings),
-        effects=Effects(
-            runs=runs, notifier=_notifier(settings), clock=clock, limits=settings.limits, on_decision=on_decision
-        ),
+        effects=Effects(runs=runs, notifier=_notifier(settings), clock=clock, limits=settings.limits),
         nonces=SecretNonces(),
         clock=clock,
     )
 
 
-def watch(settings: Settings, on_decision: OnDecision) -> Watch:
-    look = _look(settings, on_decision)
+def watch(settings: Settings) -> Watch:
+    look = _look(settings)
     return Watch(runs=look.runs, workers=look.workers, look=look, effects=look.effects)
 
 
-def due_sweep(settings: Settings, on_decision: OnDecision) -> DueSweep:
-    look = _look(settings, on_decision)
+def due_sweep(settings: Settings) -> DueSweep:
+    look = _look(settings)
     jobs = DynamoJobs(_table(settings))
     return DueSweep(
         stack=settings.stack,
@@ -80,8 +74,8 @@ def due_sweep(settings: Settings, on_decision: OnDecision) -> DueSweep:
     )
 
 
-def inventory_sweep(settings: Settings, on_decision: OnDecision) -> InventorySweep:
-    look = _look(settings, on_decision)
+def inventory_sweep(settings: Settings) -> InventorySweep:
+    look = _look(settings)
     return InventorySweep(
         runs=look.runs,
         workers=look.workers,
@@ -92,7 +86,7 @@ def inventory_sweep(settings: Settings, on_decision: OnDecision) -> InventorySwe
     )
 
 
-def _look(settings: Settings, on_decision: OnDecision) -> Look:
+def _look(settings: Settings) -> Look:
     clock = SystemClock()
     runs = DynamoRuns(_table(settings), settings.limits)
     workers = Ec2Workers(_client("ec2"), settings.stack)
@@ -103,7 +97,6 @@ def _look(settings: Settings, on_decision: OnDecision) -> Look:
         limits=settings.limits,
         workers=workers,
         launches=LambdaLaunchRequests(_client("lambda"), settings.launcher),
-        on_decision=on_decision,
     )
     return Look(
         runs=runs,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from nightcrew.adapters import aws_errors
 from nightcrew.domain.job import CapacityType
@@ -32,6 +32,11 @@ class Ec2Fleet:
     def launch(self, request: LaunchRequest) -> Worker | LaunchRefused:
         try:
             answer: Any = self.client.create_fleet(**create_fleet_request(request))
+        except ParamValidationError as error:
+            # Never sent: the job holds something that EC2's own model refuses.
+            return LaunchRefused(
+                RefusalKind.CONFIGURATION, (Refusal("all pools", "ParamValidation", str(error)[:300]),)
+            )
         except (BotoCoreError, ClientError) as error:
             return _refused_call(request, error)
         for launched in answer.get("Instances", []):
@@ -107,12 +112,16 @@ def _refused_call(request: LaunchRequest, error: BotoCoreError | ClientError) ->
 
 
 def _refused_pools(errors: list[Any]) -> LaunchRefused:
-    """No instance, and a reason for each pool: the launch is only as hopeless as its most hopeful pool."""
+    """No instance, and a reason for each pool: the launch is only as hopeless as its most hopeful pool.
+
+    The call as such succeeded, so EC2 remembers its token and would repeat the empty answer; this matters to a
+    throttled launch, which is asked for again.
+    """
     refusals = tuple(_refusals(errors))
     kinds = Counter(aws_errors.refusal_kind(refusal.code) for refusal in refusals)
     for kind in (RefusalKind.THROTTLED, RefusalKind.CAPACITY, RefusalKind.QUOTA, RefusalKind.PERMISSION):
         if kinds[kind]:
-            return LaunchRefused(kind, refusals)
+            return LaunchRefused(kind, refusals, is_token_spent=kind is RefusalKind.THROTTLED)
     # A fleet of type instant may answer with nothing at all: no capacity is the only sense it can have.
     kind = RefusalKind.CONFIGURATION if refusals else RefusalKind.CAPACITY
     return LaunchRefused(kind, refusals)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from botocore.exceptions import ClientError
 
@@ -55,20 +56,30 @@ class DynamoJobs:
 
     def put(self, job: Job, now: datetime) -> None:
         """Write the revision, then make it the current one and expect its next tick."""
-        record = {"S": canonical_json(job)}
-        self.table.client.put_item(
-            TableName=self.table.name, Item={**job_key(job.name, job.revision), "record": record}
-        )
-        current = {
-            **current_key(job.name),
-            "record": record,
-            "revision": {"S": job.revision},
-            "job": {"S": _CATALOGUE},
-            "scheduled_at": {"S": job.name},
-            "applied_at": {"S": encode(now)},
-            **_expectation(job, now),
-        }
-        self.table.client.put_item(TableName=self.table.name, Item=current)
+        self._put_revision(job)
+        item = _current(job, now)
+        before = self.table.get(current_key(job.name))
+        if before is not None and "tick" in before and _is_still_expected(before, job, now):
+            # A tick that has passed and was not checked yet must not be forgotten because the job was applied again.
+            item |= {name: before[name] for name in ("tick", "due", "due_at")}
+        self.table.client.put_item(TableName=self.table.name, Item=item)
+
+    def restore(self, job: Job, now: datetime) -> bool:
+        """Put a job whose record is lost; return False, and leave it, when one of its name is applied."""
+        self._put_revision(job)
+        try:
+            self.table.client.put_item(
+                TableName=self.table.name, Item=_current(job, now), ConditionExpression="attribute_not_exists(pk)"
+            )
+        except ClientError as error:
+            if aws_errors.code_of(error) in aws_errors.CONDITION_FAILED:
+                return False
+            raise
+        return True
+
+    def _put_revision(self, job: Job) -> None:
+        item = {**job_key(job.name, job.revision), "record": {"S": canonical_json(job)}}
+        self.table.client.put_item(TableName=self.table.name, Item=item)
 
     def remove(self, name: str) -> None:
         """Take the job off; its revisions and runs stay readable."""
@@ -81,16 +92,22 @@ class DynamoJobs:
             ExpressionAttributeValues={":due": {"S": DUE}, ":now": {"S": encode(now)}},
             Limit=_SWEEP_LIMIT,
         )
-        partitions = [row["pk"]["S"] for row in rows]
+        partitions = [row["pk"]["S"] for row in islice(rows, _SWEEP_LIMIT)]
         run_ids = tuple(name.removeprefix("RUN#") for name in partitions if name.startswith("RUN#"))
-        names = [name.removeprefix("JOB#") for name in partitions if name.startswith("JOB#")]
-        return Due(run_ids, tuple(self._watched(names)) if names else ())
+        watched, unreadable = self._watched(name[len("JOB#") :] for name in partitions if name.startswith("JOB#"))
+        return Due(run_ids, watched, unreadable)
 
-    def _watched(self, names: Iterable[str]) -> Iterable[WatchedJob]:
+    def _watched(self, names: Iterable[str]) -> tuple[tuple[WatchedJob, ...], tuple[str, ...]]:
+        """The expected ticks of these jobs, and the names of those whose record is none that we can read."""
+        watched, unreadable = [], []
         for item in self.table.batch_get(current_key(name) for name in names):
-            job = _job(item)
-            if job is not None and "tick" in item:
-                yield WatchedJob(job=job, tick=datetime.fromisoformat(item["tick"]["S"]))
+            try:
+                job = _job(item)
+                if job is not None and "tick" in item:
+                    watched.append(WatchedJob(job=job, tick=datetime.fromisoformat(item["tick"]["S"])))
+            except ValueError:
+                unreadable.append(item["pk"]["S"].removeprefix("JOB#"))
+        return tuple(watched), tuple(unreadable)
 
     def advance(self, watched: WatchedJob) -> None:
         expected = _expectation(watched.job, watched.tick)
@@ -113,6 +130,18 @@ class DynamoJobs:
                 raise
 
 
+def _current(job: Job, now: datetime) -> Item:
+    return {
+        **current_key(job.name),
+        "record": {"S": canonical_json(job)},
+        "revision": {"S": job.revision},
+        "job": {"S": _CATALOGUE},
+        "scheduled_at": {"S": job.name},
+        "applied_at": {"S": encode(now)},
+        **_expectation(job, now),
+    }
+
+
 def _expectation(job: Job, after: datetime) -> Item:
     """The tick that must have a record next, and when to check; empty for jobs without a predictable tick.
 
@@ -127,6 +156,16 @@ def _expectation(job: Job, after: datetime) -> Item:
         return {}
     due = tick + job.schedule.start_within + _SLACK
     return {"tick": {"S": encode(tick)}, "due": {"S": DUE}, "due_at": {"S": encode(due)}}
+
+
+def _is_still_expected(before: Item, job: Job, now: datetime) -> bool:
+    if job.schedule is None or datetime.fromisoformat(before["tick"]["S"]) > now:
+        return False
+    try:
+        known = _job(before)
+    except ValueError:
+        return False
+    return known is not None and known.schedule == job.schedule
 
 
 def _job(item: Item | None) -> Job | None:

@@ -37,7 +37,11 @@ class Ec2LeftOvers:
             ]
             interfaces = self.client.get_paginator("describe_network_interfaces").paginate(Filters=filters)
             return found + [
-                LeftOver(resource_id=interface["NetworkInterfaceId"], created_at=None)
+                LeftOver(
+                    resource_id=interface["NetworkInterfaceId"],
+                    created_at=None,
+                    deadline=tag.deadline_of({item["Key"]: item["Value"] for item in interface.get("TagSet", [])}),
+                )
                 for page in interfaces
                 for interface in page["NetworkInterfaces"]
             ]

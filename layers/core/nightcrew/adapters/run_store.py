@@ -14,10 +14,13 @@ from botocore.exceptions import ClientError
 from nightcrew.adapters import aws_errors
 from nightcrew.adapters.codec import decode, encode
 from nightcrew.adapters.table import DUE, DUE_INDEX, JOB_INDEX, Item, Table, run_key, worker_key
-from nightcrew.domain.run import Limits, Run, due_at
-from nightcrew.usecases.errors import StaleRunError
+from nightcrew.domain.run import Attempt, Limits, Run, due_at
+from nightcrew.usecases.errors import StaleRunError, UnreadableError
 
 KEEP_HISTORY = timedelta(days=90)
+# Rises when a reader of the former format would misunderstand the record, not when something is added: see
+# docs/compatibility.md.
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class DynamoRuns:
             run_id = item["pk"]["S"].removeprefix("RUN#")
             try:
                 found[run_id] = _run(item)
-            except (AttributeError, KeyError, TypeError, ValueError):
+            except (AttributeError, KeyError, TypeError, ValueError, UnreadableError):
                 # Unknown, which is not the same as absent, and no reason to leave all the others unread.
                 del found[run_id]
         return found
@@ -71,6 +74,24 @@ class DynamoRuns:
                 raise StaleRunError(f"run {run.run_id}: version {run.version} is not the newest any more") from error
             raise
         return saved
+
+    def restore(self, run: Run) -> bool:
+        """Write a lost record and the rows of its living workers; False, and nothing written, when there is one."""
+        put = {
+            "TableName": self.table.name,
+            "Item": self._item(run),
+            "ConditionExpression": "attribute_not_exists(pk)",
+        }
+        rows = [_worker_row(run, attempt, self.table.name) for attempt in run.attempts if not attempt.worker_ended]
+        try:
+            self.table.client.transact_write_items(
+                TransactItems=[{"Put": put}, *({"Put": row} for row in rows if row)]  # type: ignore[list-item, typeddict-item]
+            )
+        except ClientError as error:
+            if aws_errors.code_of(error) in aws_errors.CONDITION_FAILED and self.get(run.run_id) is not None:
+                return False
+            raise
+        return True
 
     def runs_of(self, instance_ids: Iterable[str]) -> Mapping[str, str]:
         keys = (worker_key(instance_id) for instance_id in instance_ids)
@@ -102,6 +123,7 @@ class DynamoRuns:
     def _item(self, run: Run) -> Item:
         item: dict[str, Any] = {
             **run_key(run.run_id),
+            "format": {"N": str(FORMAT)},
             "version": {"N": str(run.version)},
             "status": {"S": run.status.value},
             "job": {"S": run.job.name},
@@ -117,13 +139,27 @@ class DynamoRuns:
 
 
 def _run(item: Item) -> Run:
+    written = int(item["format"]["N"]) if "format" in item else 1
+    if written > FORMAT:
+        run_id = item["pk"]["S"].removeprefix("RUN#")
+        raise UnreadableError(
+            f"run {run_id}: its record has format {written}, this version reads up to {FORMAT}: "
+            "deploy the newer version again"
+        )
     return decode(Run, json.loads(item["record"]["S"]))
 
 
 def _new_worker(run: Run, table_name: str) -> dict[str, Any] | None:
-    """The row by which an event of this worker finds its run; written when the worker enters the record."""
+    """The row of a worker that was just launched; written when the worker enters the record."""
     attempt = run.attempt
-    if attempt is None or attempt.worker is None or attempt.launched_at != run.updated_at:
+    if attempt is None or attempt.launched_at != run.updated_at:
+        return None
+    return _worker_row(run, attempt, table_name)
+
+
+def _worker_row(run: Run, attempt: Attempt, table_name: str) -> dict[str, Any] | None:
+    """The row by which an event of this attempt's worker finds its run."""
+    if attempt.worker is None:
         return None
     expires = int((run.deadline + KEEP_HISTORY).timestamp())
     item = {

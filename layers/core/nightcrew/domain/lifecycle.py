@@ -42,6 +42,7 @@ class Refused:
     step: int
     kind: RefusalKind
     refusals: tuple[Refusal, ...]
+    is_token_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def _record(job: Job, *, stack: str, scheduled_at: datetime, trigger: Trigger, n
 
 
 def _attempt(run: Run, number: int, now: datetime) -> Attempt:
-    return Attempt(number=number, step=0, launch=launch_id(run.nonce, number, 0), created_at=now)
+    return Attempt(number=number, step=0, launch=launch_id(run.nonce, number, 0), created_at=now, claimed_at=now)
 
 
 def launch_request(run: Run) -> LaunchRequest:
@@ -194,7 +195,7 @@ def launch_request(run: Run) -> LaunchRequest:
     if attempt is None or plan is None:
         raise ValueError(f"{run.run_id}: nothing to launch: the record holds no attempt or no plan")
     return LaunchRequest(
-        client_token=client_token(run.stack, run.run_id, attempt.number, attempt.step),
+        client_token=client_token(run.stack, run.run_id, attempt.number, attempt.step, attempt.repeats),
         launch=attempt.launch,
         template=plan.template,
         image=plan.image,
@@ -226,6 +227,21 @@ def begin_retry(run: Run, now: datetime) -> Decision:
     begun = replace(run, status=RunStatus.LAUNCHING, retry_at=None, attempts=(*run.attempts, attempt))
     reason = f"attempt {attempt.number} begins"
     return Decision(begun.noted(now, reason), reason=reason)
+
+
+def claim_launch(run: Run, now: datetime, limits: Limits) -> Decision:
+    """Return the run as claimed by a launcher that is about to call for an attempt that others began.
+
+    Two launchers may call under one token, and EC2 gives both the same worker. But "nothing was launched" is
+    true only of the call that was answered so: going on to another token is left to a launcher that holds the
+    last claim, while no earlier one can still have a call under way. The grace outlives every launcher.
+    """
+    attempt = run.attempt
+    if run.status is not RunStatus.LAUNCHING or attempt is None or now >= run.deadline:
+        return Decision(run, reason="ignored: nothing is to be launched")
+    since = attempt.claimed_at or attempt.created_at
+    claimed = replace(attempt, claimed_at=now, contested=now < since + limits.grace)
+    return Decision(replace(run.with_attempt(claimed), updated_at=now), reason="launch is carried on")
 
 
 # ---- Deciding ----------------------------------------------------------------------------------------------
@@ -284,17 +300,20 @@ def _refused(run: Run, event: Refused, now: datetime) -> Decision:
         return Decision(run, reason="ignored: the run is not being launched")
     if (attempt.number, attempt.step) != (event.attempt, event.step):
         return Decision(run, reason=f"ignored: about attempt {event.attempt} step {event.step}")
+    if attempt.contested:
+        return Decision(run, reason="ignored: another launcher may still be calling; the launch is repeated later")
     said = _summary(event.refusals)
     if event.kind is RefusalKind.THROTTLED:
-        # Nothing was spent and nothing is wrong: the same call with the same token, later.
+        # Nothing was spent and nothing is wrong: the same call again, later.
         reason = f"launch throttled, will be repeated: {said}"
-        return Decision(run.noted(now, reason), reason=reason)
+        throttled = run.with_attempt(replace(attempt, repeats=attempt.repeats + event.is_token_spent))
+        return Decision(throttled.noted(now, reason), reason=reason)
     noted = run.with_attempt(replace(attempt, refusals=(*attempt.refusals, *event.refusals)))
     next_step = attempt.step + 1
     if event.kind.tries_next_step and next_step < len(run.plan.steps) and not run.cancelled_by:
         capacity_type = run.plan.steps[next_step].capacity_type
         launch = launch_id(run.nonce, attempt.number, next_step)
-        tried = replace(noted.attempts[-1], step=next_step, launch=launch)
+        tried = replace(noted.attempts[-1], step=next_step, launch=launch, claimed_at=now, repeats=0)
         reason = f"attempt {attempt.number}: {event.kind} refused ({said}); trying {capacity_type} next"
         return Decision(noted.with_attempt(tried).noted(now, reason), reason=reason)
     if run.cancelled_by:

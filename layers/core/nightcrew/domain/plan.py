@@ -126,14 +126,16 @@ def make_plan(job: Job, *, template: Template, image: Image, subnets: tuple[Subn
     return LaunchPlan(template=template, image=image, disk_gib=job.compute.disk_gib, steps=steps)
 
 
-def client_token(stack: str, run_id: str, attempt: int, step: int) -> str:
+def client_token(stack: str, run_id: str, attempt: int, step: int, repeats: int = 0) -> str:
     """Return the ClientToken of one launch: at most 64 ASCII characters, a new one for each attempt and step.
 
     The attempt is in it because a token outlives its instance (a repeated one returns the dead worker), the
-    step because a changed request under one token is refused. The nonce is not: even if every record is
-    lost, a redelivered tick cannot launch a second worker.
+    step because a changed request under one token is refused, and `repeats` because a fleet that was throttled
+    empty would be the answer to its token for ever. The nonce is not in it: even if every record is lost, a
+    redelivered tick cannot launch a second worker.
     """
-    return hashlib.sha256(f"{stack}/{run_id}/{attempt}/{step}".encode()).hexdigest()
+    again = f"/{repeats}" if repeats else ""
+    return hashlib.sha256(f"{stack}/{run_id}/{attempt}/{step}{again}".encode()).hexdigest()
 
 
 def worker_tags(

@@ -19,6 +19,7 @@ REPORTABLE = frozenset(
         Outcome.INTERRUPTED,
     }
 )
+_REPORTABLE_WORDS = frozenset(outcome.value for outcome in REPORTABLE)
 MESSAGE_LIMIT = 300
 
 
@@ -33,7 +34,7 @@ class Result:
 def parse_result(document: Mapping[str, Any]) -> Result | None:
     """Return the result, or None when the document is not one that a worker of ours can have written."""
     launch, outcome, exit_code = document.get("launch"), document.get("outcome"), document.get("exit_code")
-    if not isinstance(launch, str) or outcome not in {o.value for o in REPORTABLE}:
+    if not isinstance(launch, str) or not isinstance(outcome, str) or outcome not in _REPORTABLE_WORDS:
         return None
     if exit_code is not None and (not isinstance(exit_code, int) or isinstance(exit_code, bool)):
         return None

@@ -111,6 +111,8 @@ class Attempt:
     """One try of a run on one worker.
 
     `launch` names this attempt's current plan step in tags and exchange keys; nobody can guess it.
+    `claimed_at` is when a launcher last set out to call for it, `contested` that an earlier one may have been
+    calling still, `repeats` how many tokens of this step were spent on throttled, empty answers.
     `worker_ended` is set once AWS said that the worker is shutting down, stopped or gone: from then
     on it is no longer billed as running and needs no further command.
     """
@@ -129,6 +131,9 @@ class Attempt:
     message: str = ""
     worker_ended: bool = False
     refusals: tuple[Refusal, ...] = ()
+    claimed_at: datetime | None = None
+    contested: bool = False
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)

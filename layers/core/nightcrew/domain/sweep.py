@@ -99,10 +99,14 @@ _GONE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOver:
-    """A volume or network interface that carries our tags and is attached to nothing."""
+    """A volume or network interface that carries our tags and is attached to nothing.
+
+    AWS does not say when an interface was made: `created_at` is None, and its deadline tag has to tell its age.
+    """
 
     resource_id: str
     created_at: datetime | None
+    deadline: datetime | None = None
 
 
 class Certainty(StrEnum):
@@ -217,4 +221,7 @@ def _unrecorded(worker: SeenWorker, run: Run) -> str:
 
 def is_left_over(thing: LeftOver, now: datetime, limits: Limits) -> bool:
     """Whether an unattached volume or interface of ours is old enough not to be in the middle of a launch."""
-    return thing.created_at is None or now >= thing.created_at + limits.grace
+    if thing.created_at is not None:
+        return now >= thing.created_at + limits.grace
+    # All tags come with the launch: without a deadline it is not in the middle of one.
+    return thing.deadline is None or now >= thing.deadline

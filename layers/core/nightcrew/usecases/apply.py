@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 from nightcrew.domain.job import OnFinish
@@ -41,7 +40,6 @@ class Effects:
     limits: Limits
     workers: ports.Workers | None = None
     launches: ports.LaunchRequests | None = None
-    on_decision: Callable[[Decision], None] = field(default=lambda decision: None)
 
     def handle(self, run_id: str, event: Event) -> Decision | None:
         """Load, decide, apply; once more with the new record when somebody else was faster.
@@ -76,7 +74,10 @@ class Effects:
         current = decision.run
         if current != run:
             current = self.runs.save(current)
-        self.on_decision(decision)
+        logger.info(
+            decision.reason,
+            extra={"run_id": current.run_id, "status": current.status.value, "outcome": current.outcome},
+        )
         for command in decision.commands:
             current = self._perform(current, command)
         return current

@@ -7,7 +7,15 @@ from datetime import datetime
 
 from nightcrew.domain import lifecycle
 from nightcrew.domain.job import Job
-from nightcrew.domain.lifecycle import Decision, Launched, Refused, begin_retry, decide, launch_request
+from nightcrew.domain.lifecycle import (
+    Decision,
+    Launched,
+    Refused,
+    begin_retry,
+    claim_launch,
+    decide,
+    launch_request,
+)
 from nightcrew.domain.plan import Template, make_plan
 from nightcrew.domain.run import Limits, Outcome, Run, RunStatus, Trigger, run_id_of
 from nightcrew.usecases import ports
@@ -56,14 +64,21 @@ class Launch:
             run = self._first_record(job, tick)
             if not self.runs.create(run):
                 return self.resume(run_id)
-        return self._carry_on(run)
+            return self._carry_on(run, Decision(run, reason="tick accepted"))
+        return self._carry_on(run, self._claimed(run))
 
     def resume(self, run_id: str) -> Decision:
         """Carry on with a run that waits for its next attempt or whose launch was cut short."""
         run = self.runs.get(run_id)
         if run is None:
             raise UnknownJobError(f"run {run_id!r} has no record: nothing to resume")
-        return self._carry_on(run)
+        return self._carry_on(run, self._claimed(run))
+
+    def _claimed(self, run: Run) -> Decision:
+        """The run with its next attempt, or with the one that somebody else began, for this launcher to launch."""
+        if run.status is RunStatus.LAUNCHING:
+            return claim_launch(run, self.clock.now(), self.limits)
+        return begin_retry(run, self.clock.now())
 
     def _first_record(self, job: Job, tick: Tick) -> Run:
         now = self.clock.now()
@@ -101,9 +116,8 @@ class Launch:
             message=message,
         )
 
-    def _carry_on(self, run: Run) -> Decision:
+    def _carry_on(self, run: Run, decision: Decision) -> Decision:
         try:
-            decision = begin_retry(run, self.clock.now())
             if decision.run is not run:
                 run = self.effects.apply(run, decision)
             if run.status is RunStatus.LAUNCHING:
@@ -134,7 +148,9 @@ class Launch:
             return Decision(run, reason="the deadline has passed; nothing is launched any more")
         answer = self.fleet.launch(launch_request(run))
         if isinstance(answer, ports.LaunchRefused):
-            event: Launched | Refused = Refused(attempt.number, attempt.step, answer.kind, answer.refusals)
+            event: Launched | Refused = Refused(
+                attempt.number, attempt.step, answer.kind, answer.refusals, answer.is_token_spent
+            )
         else:
             # Before the record: a worker that is in the record always has a roster, and if we die here the
             # same call gives the same worker again.

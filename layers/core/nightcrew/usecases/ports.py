@@ -51,6 +51,7 @@ class Due:
 
     run_ids: tuple[str, ...] = ()
     jobs: tuple[WatchedJob, ...] = ()
+    unreadable_jobs: tuple[str, ...] = ()
 
 
 class DueList(Protocol):
@@ -87,10 +88,11 @@ class RunStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LaunchRefused:
-    """Nothing was launched, for certain."""
+    """Nothing was launched, for certain. A spent token would be answered so for ever."""
 
     kind: RefusalKind
     refusals: tuple[Refusal, ...]
+    is_token_spent: bool = False
 
 
 class Fleet(Protocol):

@@ -65,6 +65,7 @@ class DueSweep:
         for run_id in due.run_ids:
             if isolated(tally, run_id, self.look.at, run_id):
                 tally.looked += 1
+        tally.failures += [f"{name}: its job record cannot be read; apply it again" for name in due.unreadable_jobs]
         for expected in due.jobs:
             isolated(tally, expected.job.name, self._check_tick, expected, tally)
         return tally
