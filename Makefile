@@ -51,7 +51,7 @@ template: setup ## Put the worker's bootstrap into template.yaml
 	$(BIN)/python scripts/sync_template.py
 
 build: setup ## Build functions and layers into .aws-sam
-	PATH="$(CURDIR)/.tools/uv/bin:$$PATH" $(SAM) build
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(SAM) build
 
 validate: setup ## Validate and lint the template
 	$(SAM) validate --lint --region us-east-1

@@ -142,6 +142,8 @@ def _environment(host: Host) -> dict[str, str]:
         own
         | host.environment
         | {
+            # The dependency layer is filled by the first python3 on PATH: ours, which has pip.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)]),
             "SAM_CLI_TELEMETRY": "0",
             "SAM_CLI_POLL_DELAY": "0.2",
             "AWS_CONFIG_FILE": "/dev/null",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from nightcrew.domain.plan import RefusalKind
 from nightcrew.domain.sweep import EndCause
+
+# What a call may raise. An answer that was garbled on its way is neither of botocore's two families.
+FAILURES = (BotoCoreError, ClientError, ResponseParserError)
+Failure = BotoCoreError | ClientError | ResponseParserError
 
 THROTTLED = frozenset(
     {
@@ -96,7 +101,7 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def message_of(error: BotoCoreError | ClientError) -> str:
+def message_of(error: Failure) -> str:
     if isinstance(error, ClientError):
         return f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
     return str(error)
@@ -117,7 +122,7 @@ def refusal_kind(code: str) -> RefusalKind:
     return RefusalKind.CONFIGURATION
 
 
-def is_ambiguous(error: BotoCoreError | ClientError) -> bool:
+def is_ambiguous(error: Failure) -> bool:
     """Whether the call may have been carried out although it failed: no answer, or an internal error.
 
     What nobody knows is a definite refusal only as long as AWS blames the request for it: the answer of a

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from nightcrew.adapters import aws_errors
 from nightcrew.adapters.codec import encode
@@ -51,7 +52,7 @@ class S3Exchange:
             if aws_errors.code_of(error) in aws_errors.NOT_FOUND:
                 return None
             raise UnreadableError(f"result of {attempt.launch}: {aws_errors.message_of(error)}") from error
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             raise UnreadableError(f"result of {attempt.launch}: {error}") from error
 
     def prefix(self, attempt: Attempt) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from nightcrew.adapters import aws_errors
 from nightcrew.domain.job import CapacityType
@@ -37,7 +37,7 @@ class Ec2Fleet:
             return LaunchRefused(
                 RefusalKind.CONFIGURATION, (Refusal("all pools", "ParamValidation", str(error)[:300]),)
             )
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             return _refused_call(request, error)
         for launched in answer.get("Instances", []):
             for instance_id in launched.get("InstanceIds", []):
@@ -101,7 +101,7 @@ def _worker(request: LaunchRequest, launched: Any, instance_id: str) -> Worker:
     )
 
 
-def _refused_call(request: LaunchRequest, error: BotoCoreError | ClientError) -> LaunchRefused:
+def _refused_call(request: LaunchRequest, error: aws_errors.Failure) -> LaunchRefused:
     if not isinstance(error, ClientError) or aws_errors.is_ambiguous(error):
         raise AmbiguousLaunchError(
             f"launch {request.launch}: {aws_errors.message_of(error)}; it may have succeeded and is repeated as it is"

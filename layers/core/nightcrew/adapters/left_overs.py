@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from nightcrew.adapters import aws_errors
 from nightcrew.domain import tags as tag
@@ -45,7 +45,7 @@ class Ec2LeftOvers:
                 for page in interfaces
                 for interface in page["NetworkInterfaces"]
             ]
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             raise UnreadableError(f"left-overs: {aws_errors.message_of(error)}") from error
 
     def delete(self, resource_id: str) -> EndReport:
@@ -54,7 +54,7 @@ class Ec2LeftOvers:
                 self.client.delete_volume(VolumeId=resource_id)
             else:
                 self.client.delete_network_interface(NetworkInterfaceId=resource_id)
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             code = aws_errors.code_of(error) if isinstance(error, ClientError) else ""
             if code in aws_errors.NOT_FOUND:
                 return EndReport(EndStatus.ENDED)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sts import STSClient
 
+SERVICE = "nightcrew"
 METRICS = {"due": "DueSweepCompleted", "inventory": "InventorySweepCompleted"}
 # What people and programs read of the stack; WorkerSubnetIds may be empty.
 OUTPUTS = (
@@ -90,7 +91,7 @@ def sweep(metrics: CloudWatchClient, logs: Any, name: str, *, stack: str, reaper
     answer = metrics.get_metric_statistics(
         Namespace=f"Nightcrew/{stack}",
         MetricName=METRICS[name],
-        Dimensions=[{"Name": "service", "Value": "reaper"}],
+        Dimensions=[{"Name": "service", "Value": SERVICE}],
         StartTime=now - _BACK,
         EndTime=now,
         Period=60,

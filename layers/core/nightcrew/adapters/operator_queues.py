@@ -1,4 +1,8 @@
-"""The dead-letter queues: what lies in them, read into letters, and the ways back to where each belongs."""
+"""The dead-letter queues: what lies in them, read into letters, and the ways back to where each belongs.
+
+SQS can move dead letters itself (StartMessageMoveTask), but only to a queue: a tick belongs to a function. And it
+tells how many it moved, not what became of which.
+"""
 
 from __future__ import annotations
 

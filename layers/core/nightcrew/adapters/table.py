@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from nightcrew.adapters import aws_errors
 from nightcrew.usecases.errors import UnreadableError
 
@@ -46,7 +44,7 @@ class Table:
     def get(self, item_key: Item) -> Item | None:
         try:
             answer = self.client.get_item(TableName=self.name, Key=item_key, ConsistentRead=True)
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             raise UnreadableError(f"table {self.name}: {aws_errors.message_of(error)}") from error
         return answer.get("Item")
 
@@ -64,7 +62,7 @@ class Table:
         for _ in range(_BATCH_TRIES):
             try:
                 answer = self.client.batch_get_item(RequestItems=pending)
-            except (BotoCoreError, ClientError) as error:
+            except aws_errors.FAILURES as error:
                 raise UnreadableError(f"table {self.name}: {aws_errors.message_of(error)}") from error
             yield from answer["Responses"].get(self.name, [])
             pending = answer.get("UnprocessedKeys") or {}
@@ -81,5 +79,5 @@ class Table:
                 if "LastEvaluatedKey" not in answer:
                     return
                 request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             raise UnreadableError(f"table {self.name}: {aws_errors.message_of(error)}") from error

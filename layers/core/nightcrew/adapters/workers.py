@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from nightcrew.adapters import aws_errors
 from nightcrew.domain import tags as tag
@@ -57,7 +57,7 @@ class Ec2Workers:
             for page in pages:
                 for reservation in page["Reservations"]:
                     yield from map(_seen, reservation["Instances"])
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             raise UnreadableError(f"instances: {aws_errors.message_of(error)}") from error
 
     def terminate(self, instance_ids: Sequence[str]) -> Mapping[str, EndReport]:
@@ -82,7 +82,7 @@ class Ec2Workers:
             return
         try:
             call(ids)
-        except (BotoCoreError, ClientError) as error:
+        except aws_errors.FAILURES as error:
             code = aws_errors.code_of(error) if isinstance(error, ClientError) else ""
             if len(ids) > 1 and code in aws_errors.ABOUT_ONE_ID:
                 half = len(ids) // 2
@@ -94,7 +94,7 @@ class Ec2Workers:
             return
         reports.update(dict.fromkeys(ids, ENDED))
 
-    def _failure(self, instance_id: str, error: BotoCoreError | ClientError) -> EndReport:
+    def _failure(self, instance_id: str, error: aws_errors.Failure) -> EndReport:
         message = aws_errors.message_of(error)
         code = aws_errors.code_of(error) if isinstance(error, ClientError) else ""
         if code in aws_errors.NOT_FOUND:

@@ -228,7 +228,7 @@ class Rebuild:
         now = self.clock.now()
         if seen is None and now < roster.written_at + self.limits.grace:
             return None  # EC2 may not show yet what was just launched.
-        if seen is not None and seen.state is not WorkerState.TERMINATED:
+        if seen is not None and seen.state not in {WorkerState.TERMINATED, WorkerState.STOPPED}:
             return rebuild.reopened(roster, seen, now, self.limits)
         past = self.archive.result(rebuild.with_worker(roster, seen))
         return rebuild.closed(roster, seen, past, now, self.limits)
