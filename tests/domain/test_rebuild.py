@@ -32,7 +32,7 @@ def roster_of(run: Run, at: datetime = LAUNCHED_AT) -> Roster:
     )
 
 
-def seen_of(run: Run, state: WorkerState = WorkerState.RUNNING, **tags: str) -> SeenWorker:
+def seen_of(run: Run, /, state: WorkerState = WorkerState.RUNNING, **tags: str) -> SeenWorker:
     assert run.attempt is not None
     given_tags = worker_tags(
         run.job,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import pytest
@@ -146,3 +147,9 @@ def test_whatever_is_referred_to_exists() -> None:
     unknown = {name for name in references(template()) if not name.startswith("AWS::")} - known
 
     assert unknown == set()
+
+
+def test_the_stack_tells_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert template()["Outputs"]["Version"]["Value"] == project["version"]

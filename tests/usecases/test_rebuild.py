@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nightcrew.domain.job import Job, JobSchedule
+from nightcrew.domain.job import Job, JobSchedule, OnFinish
 from nightcrew.domain.rebuild import BrokenRoster, PastResult, Roster
 from nightcrew.domain.run import Attempt, Outcome, Run, RunStatus, Worker
 from nightcrew.domain.sweep import WorkerState
@@ -32,6 +32,18 @@ class LostWorld(World):
     current_: dict[str, Job] = field(default_factory=dict)
     schedules_: list[ScheduleRecord] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
+    drawn: list[str] = field(default_factory=list)
+
+    def draw(self) -> str:
+        self.drawn.append(f"{len(self.drawn):032}")
+        return self.drawn[-1]
+
+    def go_on(self, *, minutes: int) -> None:
+        """Let the due sweep and the launcher do their work for a while."""
+        for _ in range(minutes):
+            self.due_sweep().sweep()
+            self.serve_launch_requests()
+            self.pass_time(minutes=1)
 
     def put_roster(self, run: Run, attempt: Attempt, worker: Worker) -> None:
         super().put_roster(run, attempt, worker)
@@ -141,7 +153,7 @@ def test_a_run_whose_record_is_lost_goes_on_to_its_own_end(world: LostWorld) -> 
     assert [item.done for item in written] == [True, True]
     rebuilt = world.runs_[run.run_id]
     assert rebuilt.status is RunStatus.STARTING
-    assert rebuilt.nonce == world.draw()
+    assert rebuilt.nonce == world.drawn[-1] != run.nonce
     assert world.rows == {"i-00000001": run.run_id}
     world.finish("i-00000001")
     world.sweep_until_quiet()
@@ -166,10 +178,7 @@ def test_a_rebuilt_run_that_fails_is_tried_again_under_an_id_that_its_roster_doe
     world.rebuild().perform(world.survey())
 
     world.finish("i-00000001", Outcome.FAILED, 3)
-    for _ in range(12):
-        world.due_sweep().sweep()
-        world.serve_launch_requests()
-        world.pass_time(minutes=1)
+    world.go_on(minutes=12)
 
     retried = world.runs_[run.run_id]
     assert [a.number for a in retried.attempts] == [1, 2]
@@ -190,6 +199,18 @@ def test_a_run_whose_worker_is_gone_is_closed_with_its_result_and_not_tried_agai
     assert (closed.status, closed.outcome, closed.attempts[0].exit_code) == (RunStatus.FAILED, Outcome.FAILED, 3)
     assert len(world.instances) == 1
     assert world.notices == []
+
+
+def test_a_worker_that_is_kept_stopped_after_its_run_does_not_open_it_again(world: LostWorld) -> None:
+    run = begin(world, scheduled(on_finish=OnFinish.STOP))
+    world.finish("i-00000001", Outcome.FAILED, 3)
+    world.end("i-00000001", WorkerState.STOPPED)
+    world.lose_table()
+
+    world.rebuild().perform(world.survey())
+
+    assert world.runs_[run.run_id].status is RunStatus.FAILED
+    assert world.instances["i-00000001"].state is WorkerState.STOPPED
 
 
 def test_a_worker_that_is_gone_without_a_result_was_lost(world: LostWorld) -> None:
@@ -281,10 +302,7 @@ def test_when_aws_cannot_be_read_nothing_is_concluded(world: LostWorld) -> None:
 def test_of_two_launches_of_a_run_the_newer_one_is_its_record(world: LostWorld) -> None:
     run = begin(world)
     world.finish("i-00000001", Outcome.FAILED, 1)
-    for _ in range(5):
-        world.due_sweep().sweep()
-        world.serve_launch_requests()
-        world.pass_time(minutes=1)
+    world.go_on(minutes=12)
     assert len(world.runs_[run.run_id].attempts) == 2
     world.lose_table()
 
@@ -336,9 +354,8 @@ def test_a_schedule_with_a_payload_of_another_is_an_orphan_under_its_own_name(wo
 
 def test_a_look_at_a_healthy_stack_reads_few_rosters_and_a_repair_all(world: LostWorld) -> None:
     tick = world.apply(scheduled())
-    for day in range(SAMPLE + 5):
-        world.launcher().tick(replace(tick, scheduled_at=NOW - timedelta(minutes=day)))
-    world.rosters.clear()
+    for minutes in range(SAMPLE + 5):
+        world.launcher().tick(replace(tick, scheduled_at=NOW - timedelta(minutes=minutes)))
 
     sampled = world.survey()
     count = len(world.read)

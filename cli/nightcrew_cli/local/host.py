@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ async def _body(receive: Receive) -> bytes:
 
 async def _send(send: Send, answer: Answer) -> None:
     status, headers, body = answer
-    fields = [(name.encode(), value.encode()) for name, value in {**headers, "content-length": str(len(body))}.items()]
+    # Workers set their clock by the metadata service's answers.
+    own = {"content-length": str(len(body)), "date": format_datetime(clock.now(), usegmt=True)}
+    fields = [(name.encode(), value.encode()) for name, value in {**headers, **own}.items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 
