@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 SAM := .tools/sam/bin/sam
 UV := .tools/uv/bin/uv
+# Each file by one of three processes: the end-to-end tests wait more than they work, and each process has a stack of its own.
+PARALLEL := -n 3 --dist loadfile
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check format build validate template local sam-local e2e lock clean
+.PHONY: help setup demo test chaos simulate lint check format build validate template local sam-local e2e lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +33,10 @@ demo: setup ## Run the nightly report end to end on this machine, without an AWS
 	$(BIN)/nightcrew demo
 
 test: setup ## Run all tests that need nothing but this machine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not chaos" $(PARALLEL)
+
+chaos: setup ## Break the local stack on purpose: processes killed, events lost, disks full, deploys in the night
+	$(BIN)/python -m pytest -m chaos $(PARALLEL)
 
 lint: setup ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -41,7 +46,7 @@ lint: setup ## Lint, format, types, import contracts
 	$(BIN)/mypy
 
 check: lint ## Lint, and the tests that take no local stack
-	$(BIN)/python -m pytest -m "not local"
+	$(BIN)/python -m pytest -m "not local and not chaos" $(PARALLEL)
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix --exit-zero .
@@ -63,7 +68,10 @@ sam-local: setup ## Invoke every event of events/ in a container with `sam local
 	scripts/sam_local.sh
 
 e2e: setup ## Run the end-to-end tests on the local stack
-	$(BIN)/python -m pytest -m local
+	$(BIN)/python -m pytest -m "local and not chaos" $(PARALLEL)
+
+simulate: setup ## Play SEEDS seeded nights of faults against the promises (default 2000)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000)
 
 lock: setup ## Renew the lock files
 	$(UV) pip compile pyproject.toml locks/dev.in --extra local --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -q -o locks/dev.txt

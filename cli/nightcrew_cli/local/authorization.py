@@ -50,6 +50,7 @@ class Launcher:
     reference: Mapping[str, str]
     tags: Mapping[str, Tags]
     subnets: Iterable[str]
+    is_spot: bool = False
 
 
 def arn(resource: str) -> str:
@@ -106,6 +107,8 @@ def authorize_launch(launch: Launcher) -> None:
     from_template = _template_context(launch)
     tags = launch.tags
     created = ["instance", "volume", "network-interface"]
+    if launch.is_spot:
+        ask("ec2:RunInstances", arn("spot-instances-request/*"), from_template)
     for kind in created:
         ask("ec2:RunInstances", arn(f"{kind}/*"), {**from_template, **_tag_context(tags.get(kind, {}))})
     for resource in _used(launch):

@@ -46,7 +46,8 @@ class CallFault:
     """Applies to API calls named as IAM names them (`ec2:CreateFleet`).
 
     refuse: nothing is done and the error is answered. lose: it is done, and the answer is lost; with status 0 the
-    connection breaks, else that error is answered. delay: it is done, and the answer comes `seconds` later.
+    connection breaks, else that error is answered. delay: it is done, and the answer comes `seconds` later,
+    or when the faults are cleared.
     """
 
     call: str

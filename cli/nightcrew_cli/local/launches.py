@@ -61,7 +61,8 @@ class Launches:
             return repeated
         pools, capacity_type, tags = pools_of(p), capacity_type_of(p), requested_tags(p)
         for pool in pools:
-            authorize_launch(Launcher("CreateFleet", pool.template, pool.reference, tags, [pool.subnet]))
+            spot = capacity_type == "spot"
+            authorize_launch(Launcher("CreateFleet", pool.template, pool.reference, tags, [pool.subnet], spot))
         result = self._fill(p, pools, capacity_type, tags)
         response = self._fleet_answer(p, result, capacity_type, tags)
         if token:
@@ -79,7 +80,7 @@ class Launches:
             raise refused
         market = ec2._p(p, "InstanceMarketOptions.MarketType")
         tags = merged_tags(pool.template, requested_tags(p))
-        authorize_launch(Launcher("RunInstances", pool.template, pool.reference, tags, [pool.subnet]))
+        authorize_launch(Launcher("RunInstances", pool.template, pool.reference, tags, [pool.subnet], market == "spot"))
         capacity_type = "spot" if market == "spot" else "on-demand"
         count = self._available(p, pool, capacity_type)
         started = [

@@ -213,13 +213,21 @@ def call_faults(faults: Faults) -> None:
             return _error(fault, service)
         response = await dispatch(method, path, headers, body, query_params, request_id)
         if fault and fault.mode == "delay":
-            await asyncio.sleep(fault.seconds)
+            await _hold_back(fault, faults)
             return response
         if fault and fault.status == 0:
             raise LostAnswerError
         return _error(fault, service) if fault else response
 
     gateway._dispatch_service_request = dispatch_service_request
+
+
+async def _hold_back(fault: CallFault, faults: Faults) -> None:
+    """Wait for as long as the fault says; when the faults are cleared the answer goes out."""
+    now = asyncio.get_running_loop().time
+    end = now() + fault.seconds
+    while now() < end and any(it is fault for it in faults.calls):
+        await asyncio.sleep(min(0.1, fault.seconds))
 
 
 def _named_call(method: str, path: str, headers: Any, body: bytes, query: Any) -> tuple[str, str]:

@@ -77,7 +77,9 @@ def up(
         if known := status(home):
             progress("host", f"already up at {known.running.endpoint}")
             return known
-        if state_file(home).exists() or processes.marked(MARKER, str(home)):
+        # The data too: an earlier end may have been cut short in the middle of removing it.
+        left = any((home / name).exists() for name in (*DATA, state_file(home).name))
+        if left or processes.marked(MARKER, str(home)):
             progress("clean", "removing what an earlier host left behind")
             _clean(home)
         chosen = HostSettings(home=str(home), port=free_port(port), region=region or _region(), **(settings or {}))
