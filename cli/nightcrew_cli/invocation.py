@@ -51,10 +51,23 @@ class Invocation:
 
     def next_steps(self, steps: Iterable[tuple[str, str]]) -> None:
         """Show the commands that follow, each with what it is for."""
-        steps = list(steps)
+        steps = [(self._as_reached(command), purpose) for command, purpose in steps]
         width = max((len(command) for command, _ in steps), default=0)
         for command, purpose in steps:
             self.note(f"  {command:<{width}}  {purpose}".rstrip())
+
+    def _as_reached(self, command: str) -> str:
+        """The command with the options by which this call reached its stack: as printed, it must reach the same."""
+        if not command.startswith("nightcrew ") or command.startswith("nightcrew local"):
+            return command
+        given = [
+            f"--{name} {value}"
+            for name in ("profile", "region", "stack")
+            if (value := getattr(self.options, name)) and f"--{name}" not in command
+        ]
+        if self.options.local and "--local" not in command:
+            given.append("--local")
+        return " ".join([command, *given])
 
     def show(self, table: RenderableType | list[RenderableType], data: Any) -> None:
         """Print the answer: for people, or as JSON; jsonl gives one line for each item of a list."""
