@@ -77,8 +77,10 @@ NOT_FOUND = frozenset(
 )
 PAST_THE_END = frozenset({"InvalidRange", "416"})
 PROTECTED = frozenset({"OperationNotPermitted"})
+# Stopping what is pending, or on its way out already.
+WRONG_STATE = frozenset({"IncorrectInstanceState"})
 # Refusals of a whole batch for the sake of one id in it.
-ABOUT_ONE_ID = NOT_FOUND | PROTECTED | {"IncorrectInstanceState", "UnauthorizedOperation", "UnsupportedOperation"}
+ABOUT_ONE_ID = NOT_FOUND | PROTECTED | WRONG_STATE | {"UnauthorizedOperation", "UnsupportedOperation"}
 TOKEN_OF_ENDED_WORKER = frozenset({"IdempotentInstanceTerminated"})
 CONDITION_FAILED = frozenset({"ConditionalCheckFailedException", "TransactionCanceledException"})
 

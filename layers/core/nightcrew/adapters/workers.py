@@ -101,16 +101,18 @@ class Ec2Workers:
             return ENDED
         if code in aws_errors.PROTECTED:
             return EndReport(EndStatus.PROTECTED, message)
-        if code not in aws_errors.DENIED:
+        denied = code in aws_errors.DENIED
+        if not denied and code not in aws_errors.WRONG_STATE:
             return EndReport(EndStatus.FAILED, message)
-        # A permission that depends on tags is refused once the tags of a dead instance have faded.
+        # A permission that depends on tags is refused once the tags of a dead instance have faded, and a dead
+        # instance cannot be stopped.
+        status = EndStatus.DENIED if denied else EndStatus.FAILED
         try:
             seen = self.describe([instance_id]).get(instance_id)
         except UnreadableError:
-            return EndReport(EndStatus.DENIED, message)
-        if seen is None or seen.state.is_gone:
-            return ENDED
-        return EndReport(EndStatus.DENIED, message)
+            return EndReport(status, message)
+        is_gone = denied if seen is None else seen.state.is_gone
+        return ENDED if is_gone else EndReport(status, message)
 
 
 def _state_filter() -> dict[str, Any]:

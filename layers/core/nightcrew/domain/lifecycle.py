@@ -549,13 +549,17 @@ def notice_sent(run: Run) -> Run:
 
 
 def _end_workers(run: Run, reason: str) -> tuple[Command, ...]:
-    return tuple(_end_worker(run, attempt, reason) for attempt in run.unended_workers if not _left_to_ec2(attempt))
+    return tuple(_end_worker(run, attempt, reason) for attempt in run.unended_workers if not _left_to_ec2(run, attempt))
 
 
-def _left_to_ec2(attempt: Attempt) -> bool:
-    """A Spot worker under notice is EC2's to end: terminating it ourselves would make its first hour cost."""
+def _left_to_ec2(run: Run, attempt: Attempt) -> bool:
+    """A Spot worker under notice is EC2's to end: terminating it ourselves would make its first hour cost.
+
+    No worker is left to anybody past its deadline.
+    """
     return (
-        attempt.outcome is Outcome.INTERRUPTED
+        run.updated_at < run.deadline
+        and attempt.outcome is Outcome.INTERRUPTED
         and attempt.interrupted_at is not None
         and attempt.worker is not None
         and attempt.worker.capacity_type == CapacityType.SPOT

@@ -247,7 +247,9 @@ def due_at(run: Run, limits: Limits) -> datetime | None:
         case RunStatus.RETRYING:
             return max(run.retry_at or run.updated_at, _relaunch_not_before(run))
         case RunStatus.STOPPING:
-            return run.updated_at + min(limits.grace, limits.check_every)
+            again = run.updated_at + min(limits.grace, limits.check_every)
+            # A worker that is left to EC2 for a while is so no longer than to the deadline.
+            return min(again, run.deadline) if run.updated_at < run.deadline else again
         case _:
             return run.updated_at if run.notice else None
 
