@@ -14,7 +14,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from tests.simulation.kernel import Killed
+from tests.simulation.kernel import Invocation, Killed
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -35,6 +35,8 @@ DENIALS = {
     "sns": "AuthorizationError",
 }
 SERVER_ERRORS = {"dynamodb": "InternalServerError", "ec2": "InternalError", "lambda": "ServiceException"}
+# Errors that are answers: somebody was faster, or there is nothing there.
+_ANSWERS = {"ConditionalCheckFailedException", "TransactionCanceledException", "NoSuchKey"}
 _RETRIED = {code for code, _ in THROTTLES.values()} | {"ProvisionedThroughputExceededException"}
 
 
@@ -75,6 +77,8 @@ class Client:
             except (BotoCoreError, ClientError) as error:
                 self._world.kernel.note(f"#{invocation.number}", self.service, operation, "->", error)
                 if attempt == self._attempts or not is_retried_by_sdk(error):
+                    if self._must_show(operation, error, invocation):
+                        invocation.unheard.append(f"{self.service} {operation}: {error}")
                     raise
             self._world.kernel.pause(min(20.0, 2.0**attempt) * self._world.dice.between(0, 1, "backoff"))
         raise AssertionError
@@ -83,19 +87,21 @@ class Client:
         world, dice = self._world, self._world.dice
         invocation = world.kernel.current()
         assert invocation is not None
-        latency = self._latency()
+        latency = self._latency(operation)
         if latency > self._timeout:
             self._give_up(act, latency)
         world.kernel.pause(latency)
         invocation.calls += 1
         world.calls += 1
         if world.calls == world.cut_before or dice.fault("crash"):
+            dice.fired["cut"] += world.calls == world.cut_before
             invocation.faults += 1
             raise Killed("crash")
         self._trouble(operation)
         answer = act()
         world.kernel.note(f"#{invocation.number}", self.service, operation, "ok")
         if world.calls == world.cut_after:
+            dice.fired["cut"] += 1
             invocation.faults += 1
             raise Killed("crash")
         if writes and dice.fault("lost_answer"):
@@ -105,6 +111,13 @@ class Client:
                 raise ReadTimeoutError(endpoint_url=f"https://{self.service}")
             raise ConnectionClosedError(endpoint_url=f"https://{self.service}")
         return answer
+
+    def _must_show(self, operation: str, error: BotoCoreError | ClientError, invocation: Invocation) -> bool:
+        """Whether no code may go on as if nothing had happened: the invocation, or the message, has to fail."""
+        if self.service == "ec2":
+            return operation.startswith("describe_") and invocation.payload == {"sweep": "inventory"}
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        return code not in _ANSWERS
 
     def _fault(self, kind: str) -> bool:
         """Say whether the service does this to the call, and remember that the invocation was disturbed."""
@@ -131,8 +144,10 @@ class Client:
         world.kernel.pause(self._timeout)
         raise ReadTimeoutError(endpoint_url=f"https://{self.service}")
 
-    def _latency(self) -> float:
+    def _latency(self, operation: str) -> float:
         dice = self._world.dice
+        if operation == "CreateFleet":
+            return dice.between(0.8, 5, "latency")
         if dice.fault("slow_call"):
             return dice.between(1, self._timeout + 8, "slow")
         return 0.005 + 0.05 * dice.stream("latency").random()
@@ -146,6 +161,9 @@ class Client:
         if trouble:
             invocation.faults += 1
             dice.fired[f"during_{trouble}"] += 1
+        if trouble == "silent":
+            world.kernel.pause(self._timeout)
+            raise ReadTimeoutError(endpoint_url=f"https://{self.service}")
         if trouble == "down" or dice.fault("refused_connection"):
             invocation.faults += 1
             raise EndpointConnectionError(endpoint_url=f"https://{self.service}")

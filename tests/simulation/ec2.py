@@ -47,6 +47,7 @@ class Instance:
     tags_until: float | None = None
     owned: list[str] = field(default_factory=list)
     warned: float | None = None
+    restarted: bool = False
     guest: Any = None
 
     @property
@@ -138,7 +139,7 @@ class Ec2:
 
     def start(self, instance: Instance) -> None:
         if instance.state == "stopped":
-            instance.reason = ("", "")
+            instance.reason, instance.restarted = ("", ""), True
             self._to_pending(instance)
 
     def power_off(self, instance: Instance) -> None:
@@ -200,7 +201,7 @@ class Ec2:
         instance.history.append((self.kernel.now, state))
         self.kernel.note(instance.instance_id, state, instance.reason[0])
         self.emit("EC2 Instance State-change Notification", {"instance-id": instance.instance_id, "state": state})
-        if state in GONE or state == "stopping":
+        if state in {"stopping", "shutting-down"}:
             self.ended(instance)
 
     def _pull_plug(self, instance: Instance) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import ClientError
-
 from tests.simulation.calls import Client, client_error
-from tests.simulation.ec2 import GONE, LIVE, Ec2, Instance, Thing, Throttle, describe_instance, matches
+from tests.simulation.ec2 import GONE, Ec2, Instance, Thing, Throttle, describe_instance, matches
 from tests.simulation.kernel import at
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ class Account:
     page_size: int = 1000
     asked_to_end: Callable[[str, list[str]], None] = lambda operation, ids: None
     asked_to_launch: Callable[[dict[str, Any]], None] = lambda request: None
-    repeated: Callable[[str, list[str]], None] = lambda token, ids: None
+    repeated: Callable[[dict[str, Any], list[str], bool], None] = lambda request, ids, same: None
 
 
 class Ec2Client(Client):
@@ -204,7 +202,7 @@ class Ec2Client(Client):
         asked = json.dumps({**request, "ClientToken": ""}, sort_keys=True)
         known = self._account.tokens.get(token)
         if known is not None:
-            self._account.repeated(token, known[2])
+            self._account.repeated(request, known[2], known[0] == asked)
             return self._repeated(known, asked)
         answer = self._fleet(request)
         ids = [i for launched in answer["Instances"] for i in launched["InstanceIds"]]
@@ -223,7 +221,6 @@ class Ec2Client(Client):
         return answer
 
     def _fleet(self, request: dict[str, Any]) -> dict[str, Any]:
-        dice = self._world.dice
         if self._fault("call_without_capacity"):
             raise client_error("InsufficientInstanceCapacity", "There is no capacity.", "CreateFleet", 500)
         if self._fault("quota"):
@@ -298,6 +295,3 @@ def _change(instance: Instance, before: str) -> dict[str, Any]:
         "PreviousState": {"Name": before},
         "CurrentState": {"Name": instance.state},
     }
-
-
-__all__ = ["Account", "ClientError", "Ec2Client", "LIVE"]

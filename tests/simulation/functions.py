@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -53,6 +54,11 @@ class _Metrics:
         self._counts[name] = self._counts.get(name, 0) + value
 
 
+@contextlib.contextmanager
+def _no_metric(**_: object) -> Iterator[None]:
+    yield
+
+
 @cache
 def _app(name: str) -> ModuleType:
     path = ROOT / "functions" / name / "app.py"
@@ -62,21 +68,25 @@ def _app(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.logger = _quiet  # type: ignore[attr-defined]
+    module.single_metric = _no_metric  # type: ignore[attr-defined]
     return module
 
 
-class _ToTrace(logging.Handler):
-    """What the code under test logs, as lines of the trace."""
+class _Listener(logging.Handler):
+    """Hears what the code under test logs: for the invariants, and as lines of the trace."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        about = [str(getattr(record, name)) for name in ("run_id", "status", "instance_id", "why", "reason", "item")
-                 if getattr(record, name, None)]
-        error = record.exc_info[1] if record.exc_info else ""
-        self._world.kernel.trace.append(f"             log: {record.getMessage()} {' '.join(about)} {error!r}")
+        if record.msg == "worker could not be ended":
+            self._world.invariants.could_not_end(record.instance_id)  # type: ignore[attr-defined]
+        if self._world.kernel.verbose:
+            names = ("run_id", "status", "instance_id", "why", "reason", "item")
+            about = " ".join(str(getattr(record, name)) for name in names if getattr(record, name, None))
+            error = repr(record.exc_info[1]) if record.exc_info else ""
+            self._world.kernel.trace.append(f"{'log:':>17} {record.getMessage()} {about} {error}")
 
 
 class Functions:
@@ -116,10 +126,8 @@ class Functions:
         memory.remember()
         log = logging.getLogger("nightcrew")
         self._log = (log.disabled, log.handlers, log.level, log.propagate)
-        log.disabled, log.handlers, log.propagate = True, [], False
-        if self._world.kernel.verbose:
-            log.disabled, log.handlers = False, [_ToTrace(self._world)]
-            log.setLevel(logging.INFO)
+        log.disabled, log.handlers, log.propagate = False, [_Listener(self._world)], False
+        log.setLevel(logging.INFO if self._world.kernel.verbose else logging.WARNING)
 
     def leave(self) -> None:
         memory.forget()

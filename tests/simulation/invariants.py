@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,21 +12,23 @@ from nightcrew.domain.job import OnFinish
 from nightcrew.domain.run import Budget, Outcome, Run, RunStatus, Trigger, run_id_of
 from nightcrew.domain.tags import parse_time
 from tests.simulation import memory
-from tests.simulation.ec2 import Instance
+from tests.simulation.ec2 import LIVE, Instance
 from tests.simulation.kernel import Invocation, at, seconds_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-PERIOD, GRACE, KEPT = 600.0, 120.0, 3600.0
+PERIOD, DUE_PERIOD, GRACE, KEPT = 600.0, 60.0, 120.0, 3600.0
+# How late Scheduler may be, and how long a sweep of a few workers takes.
+SWEEP_TIME = 10.0
 # A read may be this old (a minute at most, by the simulation), and a sweep takes its time to act.
 STALE = 61.0
 INDEX_LAG = 31.0
 TICK_SLACK = 120.0
 
 
-class BrokenPromise(AssertionError):  # noqa: N818 - a promise, not an error of the simulation
-    pass
+class BrokenPromise(BaseException):
+    """No Exception: it is found inside the code under test, which must not catch it."""
 
 
 class Invariants:
@@ -35,14 +38,18 @@ class Invariants:
         self.runs: dict[str, Run] = {}
         self._deadlines: dict[str, float] = {}
         self._job_written: dict[str, float] = {}
+        self._was_emptied = False
+        self.longest_overtime: dict[str, float] = {}
+        self._cried_wolf = ""
         self._futile: Counter[str] = Counter()
         self._wrote_success: set[tuple[str, str]] = set()
         self.launches: Counter[tuple[str, str]] = Counter()
         world.table.written = self._table_written
         world.ec2.launched = self._launched
+        world.ec2.ended = self._ended
         world.account.asked_to_end = self._asked_to_end
         world.account.asked_to_launch = self._asked_to_launch
-        world.account.repeated = self.launch_repeated
+        world.account.repeated = self._launch_repeated
 
     def broken(self, promise: str, what: str) -> BrokenPromise:
         error = BrokenPromise(f"promise {promise}: {what}")
@@ -68,6 +75,18 @@ class Invariants:
         if len(alive) > 1:
             raise self.broken("1", f"{run} attempt {attempt} has {len(alive)} live workers: {', '.join(alive)}")
 
+    def _ended(self, instance: Instance) -> None:
+        """While nothing is wrong with the sweeps, no worker outlives its deadline by more than their period."""
+        was_live = instance.history[-2][1] in LIVE
+        if not was_live or not self.is_ours(instance) or not self._world.scenario.spares_the_net:
+            return
+        period, table = (PERIOD, "empty") if self._was_emptied else (DUE_PERIOD, "whole")
+        self.longest_overtime[table] = max(
+            self.longest_overtime.get(table, 0.0), self._world.kernel.now - self._deadline(instance)
+        )
+        if self._world.kernel.now > self._deadline(instance) + period + SWEEP_TIME:
+            raise self.broken("2", self._overdue_text(instance, "although the sweeps are well"))
+
     def _asked_to_launch(self, request: dict[str, Any]) -> None:
         tags = {item["Key"]: item["Value"] for item in request["TagSpecifications"][0]["Tags"]}
         deadline = parse_time(tags["nightcrew:deadline"])
@@ -75,15 +94,24 @@ class Invariants:
         if self._world.kernel.clock() >= deadline:
             raise self.broken("2", f"{tags['nightcrew:run']}: a launch was asked for after its deadline")
         run = self.runs.get(tags["nightcrew:run"])
+        if run is None and not self._was_emptied:
+            raise self.broken("1", f"{tags['nightcrew:run']}: a launch was asked for before there was a record")
         attempt = run.attempt if run else None
         if run and attempt and (run.status.is_terminal or attempt.number > int(tags["nightcrew:attempt"])):
             raise self.broken("1", f"{run.run_id}: attempt {attempt.number} is over, and a launch was asked for")
 
-    def launch_repeated(self, token: str, ids: list[str]) -> None:
-        """EC2 repeated an empty answer: once or twice for a caller that did not get it, but not for ever."""
-        self._futile[token] += not ids
-        if self._futile[token] > 6:
-            raise self.broken("3", f"the token {token[:8]} was spent on an empty answer and is asked for again and again")
+    def _launch_repeated(self, request: dict[str, Any], ids: list[str], same: bool) -> None:
+        """EC2 repeats an empty answer: once or twice for a caller that did not get it, but not for ever."""
+        token = request["ClientToken"]
+        if not same and not self._was_emptied:
+            raise self.broken("1", f"the token {token[:8]} was used again with other parameters")
+        tags = {item["Key"]: item["Value"] for item in request["TagSpecifications"][0]["Tags"]}
+        run = self.runs.get(tags["nightcrew:run"])
+        if ids or run is None or run.attempt is None or run.attempt.contested:
+            return
+        self._futile[token] += 1
+        if self._futile[token] > 8:
+            raise self.broken("3", f"the token {token[:8]} is spent on an empty answer and asked for for ever")
 
     def _asked_to_end(self, operation: str, ids: list[str]) -> None:
         if self._world.kernel.current() is None:
@@ -92,6 +120,24 @@ class Invariants:
             tags = self._tags_of(thing_id)
             if tags is not None and tags.get("nightcrew:stack") != "nightcrew":
                 raise self.broken("4", f"{operation} was asked for {thing_id}, which is not ours: {tags}")
+            instance = self._world.ec2.instances.get(thing_id)
+            if instance is not None and instance.is_live:
+                self._check_justified(instance)
+
+    def _check_justified(self, instance: Instance) -> None:
+        """A live worker is ended by us when its attempt is over or its time is up, and never before."""
+        now = self._world.kernel.now
+        if now >= self._deadline(instance):
+            return
+        run = self.runs.get(instance.tags["nightcrew:run"])
+        if run is None:
+            if now < instance.launched + GRACE - 1:  # EC2 tells launch times in whole seconds
+                raise self.broken("4", f"{instance.instance_id} has no record and was ended within its grace")
+            return
+        mine = run.attempt_of(instance.instance_id)
+        launching = run.status is RunStatus.LAUNCHING and run.attempt and run.attempt.launch
+        if (mine is not None and mine.outcome is None) or launching == instance.tags["nightcrew:launch"]:
+            raise self.broken("4", f"{instance.instance_id} is at work for {run.run_id} ({run.status}) and was ended")
 
     def _tags_of(self, thing_id: str) -> dict[str, str] | None:
         found = self._world.ec2.instances.get(thing_id) or self._world.ec2.things.get(thing_id)
@@ -108,6 +154,7 @@ class Invariants:
     # ---- The table -------------------------------------------------------------------------------------------
 
     def table_emptied(self) -> None:
+        self._was_emptied = True
         self.statuses.clear()
         self.runs.clear()
         self._world.ticks.clear()
@@ -125,6 +172,7 @@ class Invariants:
         self._check_ending(was, run)
         self._check_due(after, run)
         self._check_budgets(run)
+        self._check_attempt(was, run)
         if run.status is RunStatus.SUCCEEDED:
             self._check_success(run)
 
@@ -157,6 +205,25 @@ class Invariants:
         if [attempt.number for attempt in run.attempts] != list(range(1, len(run.attempts) + 1)):
             raise self.broken("1", f"{run.run_id}: attempts are numbered wrongly")
 
+    def _check_attempt(self, was: Run | None, run: Run) -> None:
+        if run.deadline != run.scheduled_at + run.job.deadline:
+            raise self.broken("2", f"{run.run_id}: its deadline has moved to {run.deadline}")
+        attempt = run.attempt
+        if attempt is None:
+            return
+        has_roster = f"launches/{attempt.launch}/roster.json" in self._world.bucket.objects
+        if run.status is RunStatus.STARTING and not has_roster and self._world.kernel.clock() < run.deadline:
+            raise self.broken("3", f"{run.run_id}: its worker is in the record and has no roster")
+        before = was.attempts[attempt.number - 1] if was and len(was.attempts) >= attempt.number else None
+        if attempt.outcome is None or (before is not None and before.outcome is not None):
+            return
+        codes = {refusal.code for refusal in attempt.refusals}
+        if attempt.outcome is Outcome.NO_CAPACITY and codes and codes <= {"RequestLimitExceeded"}:
+            raise self.broken("3", f"{run.run_id}: a throttle was taken for a lack of capacity")
+        instance = self._world.ec2.instances.get(attempt.worker.instance_id) if attempt.worker else None
+        if attempt.outcome is Outcome.LOST and instance and instance.is_live and not instance.restarted:
+            raise self.broken("5", f"{run.run_id}: {instance.instance_id} is {instance.state} and was declared lost")
+
     def _check_success(self, run: Run) -> None:
         attempt = run.attempt
         worker = attempt.worker if attempt else None
@@ -168,6 +235,11 @@ class Invariants:
     def invocation_ended(self, invocation: Invocation) -> None:
         if isinstance(invocation.error, AssertionError | NotImplementedError):
             raise invocation.error
+        if invocation.succeeded:
+            self._check_unheard(invocation)
+        if self._cried_wolf and not invocation.faults:
+            raise self.broken("6", self._cried_wolf)
+        self._cried_wolf = ""
         if invocation.function != "reaper":
             return
         if not invocation.faults and not invocation.succeeded and not self._may_fail(invocation):
@@ -176,12 +248,25 @@ class Invariants:
             check = self._after_inventory if invocation.payload["sweep"] == "inventory" else self._after_due
             check(invocation.started)
 
+    def _check_unheard(self, invocation: Invocation) -> None:
+        """An error that nobody could answer must fail the invocation, or the message that it was about."""
+        failed = (invocation.result or {}).get("batchItemFailures")
+        if invocation.unheard and not failed:
+            raise self.broken("6", f"{invocation.function} ended well in spite of {invocation.unheard[0]}")
+
+    def could_not_end(self, instance_id: str) -> None:
+        """The code under test reports that it could not end a worker: it must still be there."""
+        instance = self._world.ec2.instances.get(instance_id)
+        since = instance.history[-1][0] if instance else 0.0
+        if instance is None or (instance.state == "terminated" and since < self._world.kernel.now - STALE):
+            self._cried_wolf = f"{instance_id} is gone and was reported as not to be ended"
+
     def _may_fail(self, invocation: Invocation) -> bool:
         """Sweeps fail by right while something may not be ended, and when two of them change one thing at once."""
         protected = any(instance.protected for instance in self._world.ec2.instances.values())
         text = str(invocation.error)
         throttled = self._world.scenario.neighbours > 0 and "RequestLimitExceeded" in text
-        return protected or throttled or "InUse" in text or "changed" in text
+        return protected or throttled or any(reason in text for reason in _FAIR)
 
     def _after_inventory(self, started: float) -> None:
         """A sweep that says it is complete has left nothing overdue."""
@@ -193,7 +278,7 @@ class Invariants:
 
     def _is_overdue(self, instance: Instance, moment: float) -> bool:
         deadline = self._deadline(instance)
-        if instance.state == "stopped" and instance.tags["nightcrew:on-finish"] == OnFinish.STOP:
+        if instance.state == "stopped" and instance.tags.get("nightcrew:on-finish") == OnFinish.STOP:
             return moment >= deadline + KEPT and instance.history[-1][0] < moment
         if instance.state in {"pending", "running"}:
             # Somebody may have started a stopped worker by hand a moment ago.
@@ -203,9 +288,9 @@ class Invariants:
     def _deadline(self, instance: Instance) -> float:
         known = self._deadlines.get(instance.instance_id)
         if known is None:
-            deadline = parse_time(instance.tags["nightcrew:deadline"])
-            assert deadline is not None
-            known = self._deadlines[instance.instance_id] = seconds_of(deadline)
+            # Only what Nightcrew launched has one; the contract tests launch by hand.
+            deadline = parse_time(instance.tags.get("nightcrew:deadline", ""))
+            known = self._deadlines[instance.instance_id] = seconds_of(deadline) if deadline else math.inf
         return known
 
     def _overdue_text(self, instance: Instance, when: str) -> str:
@@ -264,3 +349,5 @@ class Invariants:
 
 
 _WATCHED = frozenset({RunStatus.STARTING, RunStatus.RUNNING, RunStatus.RETRYING})
+# In use again, changed meanwhile, started by hand a moment ago and not to be stopped yet.
+_FAIR = ("InUse", "changed", "not the newest", "IncorrectInstanceState")

@@ -23,13 +23,13 @@ def seconds_of(moment: datetime) -> float:
     return (moment - START).total_seconds()
 
 
-class Killed(BaseException):  # noqa: N818 - like GreenletExit: nothing under test may catch it
-    """The Lambda died, or ran into its timeout."""
+class Killed(BaseException):
+    """The Lambda died, or ran into its timeout. No Exception: the code under test must not catch it."""
 
 
 @dataclass(eq=False, slots=True)
 class Invocation:
-    """One Lambda invocation. `faults` counts what was done to it on purpose."""
+    """One Lambda invocation. `faults` counts what was done to it on purpose; `unheard` names errors that must show."""
 
     number: int
     function: str
@@ -39,6 +39,7 @@ class Invocation:
     task: Any = None
     calls: int = 0
     faults: int = 0
+    unheard: list[str] = field(default_factory=list)
     wake: int = 0
     ending: str = ""
     result: Any = None
@@ -96,6 +97,10 @@ class Kernel:
         self.checksum = zlib.crc32(repr((self.now, parts)).encode(), self.checksum)
         if self.verbose:
             self.trace.append(f"{at(self.now):%H:%M:%S.%f}"[:-3] + " " + " ".join(str(part) for part in parts))
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._running)
 
     # ---- Invocations -----------------------------------------------------------------------------------------
 
@@ -156,6 +161,7 @@ class Kernel:
     def close(self) -> None:
         """End what is still running, without a word."""
         for invocation in list(self._running):
-            invocation.task.throw(Killed("closed"))
+            if not invocation.task.dead:
+                invocation.task.throw(Killed("closed"))
         self._running.clear()
         self._heap.clear()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.simulation.invariants import BrokenPromise
 from tests.simulation.scenario import HOUR, Scenario
 from tests.simulation.world import World
 
@@ -32,6 +32,7 @@ class Night:
     hours: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    overtime: dict[str, float] = field(default_factory=dict)
     trace: list[str] = field(default_factory=list)
 
 
@@ -43,21 +44,17 @@ def live(scenario: Scenario, *, verbose: bool = False) -> Night:
         world.grow_calm()
         world.kernel.run(world.kernel.now + CALM, finished=world.is_quiet)
         world.invariants.at_the_end()
-    except Exception as error:
+    except BrokenPromise as error:
+        night.problem = str(error)
+    except Exception as error:  # in the simulation itself, or an assertion of a fake client
         night.problem = f"{type(error).__name__}: {error}"
-        if not isinstance(error, AssertionError) or verbose:
-            world.kernel.trace.append(traceback.format_exc())
+        world.kernel.trace.append(traceback.format_exc())
     kernel = world.kernel
     night.checksum, night.steps, night.invocations = kernel.checksum, kernel.steps, kernel.invocations
     night.calls, night.idle_sweeps, night.hours = world.calls, world.idle_sweeps, kernel.now / HOUR
     night.faults = world.dice.fired
     night.crashes, night.timeouts = world.dice.fired["crash"], kernel.timeouts
-    night.trace = kernel.trace
+    night.trace, night.overtime = kernel.trace, world.invariants.longest_overtime
     night.outcomes = Counter(str(run.outcome) for run in world.invariants.runs.values())
     world.close()
     return night
-
-
-def without_garbage_collection() -> None:
-    """Nights are short and hold no cycles that matter: collecting them costs a tenth of the time."""
-    gc.freeze()

@@ -126,7 +126,7 @@ class World:
     # ---- Guests ----------------------------------------------------------------------------------------------
 
     def _make_guest(self, instance: Instance) -> Guest | None:
-        if not self.invariants.is_ours(instance):
+        if not self.invariants.is_ours(instance) or "nightcrew:deadline" not in instance.tags:
             return None
         weights = self.scenario.behaviours or {Behaviour.SUCCEEDS.value: 1.0}
         stream = self.dice.stream("behaviour")
@@ -212,6 +212,7 @@ class World:
         """Nothing is left to happen but sweeps that find nothing."""
         return (
             self.people.done
+            and not self.kernel.is_busy
             and not self.scheduler.pending
             and not self.events.on_the_way
             and not self.async_calls.waiting
