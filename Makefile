@@ -72,6 +72,7 @@ e2e: setup ## Run the end-to-end tests on the local stack
 
 simulate: setup ## Play SEEDS seeded nights of faults against the promises (default 2000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000)
+	$(BIN)/python -m tests.simulation --exhaustive
 
 lock: setup ## Renew the lock files
 	$(UV) pip compile pyproject.toml locks/dev.in --extra local --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -q -o locks/dev.txt
