@@ -36,7 +36,7 @@ test: setup ## Run all tests that need nothing but this machine
 	$(BIN)/python -m pytest -m "not chaos" $(PARALLEL)
 
 chaos: setup ## Break the local stack on purpose: processes killed, events lost, disks full, deploys in the night
-	$(BIN)/python -m pytest -m chaos $(PARALLEL)
+	$(BIN)/python -m pytest -m chaos
 
 lint: setup ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
