@@ -11,7 +11,7 @@ from tests.e2e.night import ROOT, Night, quick_parameters
 @pytest.fixture(scope="session")
 def night(tmp_path_factory):
     home = tmp_path_factory.mktemp("local")
-    host = local.up(home=home, settings={"interruption_notice": 4.0, "terminated_retention": 600.0})
+    host = local.up(home=home, port=0, settings={"interruption_notice": 4.0, "terminated_retention": 600.0})
     try:
         deployment = local.deploy(host, project=ROOT, parameters=quick_parameters())
         night = Night(host=host, outputs=deployment.outputs, home=home)
