@@ -116,13 +116,6 @@ class Night:
         assert "FunctionError" not in answer, body
         return dict(body)
 
-    def invoke_failing(self, function: str, payload: dict[str, Any]) -> str:
-        """Invoke a function that is expected to fail; return what it says."""
-        answer = self.client("lambda").invoke(FunctionName=self.outputs[function], Payload=json.dumps(payload))
-        body = json.loads(answer["Payload"].read())
-        assert "FunctionError" in answer, body
-        return str(body["errorMessage"])
-
     def kill_function(self, name: str) -> int:
         """SIGKILL every process that runs this function; return how many there were."""
         doomed = processes.marked("AWS_LAMBDA_FUNCTION_NAME", f"nightcrew-{name}")

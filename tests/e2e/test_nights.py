@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -307,27 +306,9 @@ def test_iam_lets_a_worker_write_under_its_own_name_and_nothing_else(night, tmp_
 def test_a_function_host_killed_mid_night_loses_nothing(night, tmp_path):
     run_id = night.tick(night.apply(tmp_path, "killed-function", "sleep 4"))
     night.until_running(run_id)
-    killed = kill_function_processes(night, "lifecycle")
+    killed = night.kill_function("lifecycle")
 
     run = night.until_closed(run_id, sweeping=True)
 
     assert killed
     assert run.status is RunStatus.SUCCEEDED
-
-
-def kill_function_processes(night, name: str) -> int:
-    """SIGKILL every process that runs this function."""
-    from nightcrew_cli.local import processes
-    from nightcrew_cli.local.settings import MARKER
-
-    count = 0
-    for pid in processes.marked(MARKER, str(night.home)):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environment = file.read()
-        except OSError:
-            continue
-        if f"AWS_LAMBDA_FUNCTION_NAME=nightcrew-{name}".encode() in environment:
-            os.kill(pid, signal.SIGKILL)
-            count += 1
-    return count
